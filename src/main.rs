@@ -1,0 +1,2 @@
+//! The binary: parse, call the library.
+fn main() {}
