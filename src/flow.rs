@@ -215,6 +215,11 @@ pub enum Ending {
     },
     /// The worker or the daemon died under it.
     Lost,
+    /// A task that it waited for did not get done.
+    DependencyFailed {
+        /// Which task.
+        task: TaskId,
+    },
 }
 
 impl Ending {
@@ -237,6 +242,9 @@ impl fmt::Display for Ending {
             Ending::OutputFailed { object, error } => write!(f, "output {object} was not published: {error}"),
             Ending::SpawnFailed { error } => write!(f, "could not be started: {error}"),
             Ending::Lost => f.write_str("its worker was lost"),
+            Ending::DependencyFailed { task } => {
+                write!(f, "task {task}, which it waited for, did not get done")
+            }
         }
     }
 }
@@ -299,6 +307,190 @@ pub struct Heat {
     pub shards: Vec<Vec<PerResource>>,
     /// The host itself.
     pub host: PerResource,
+}
+
+impl Heat {
+    /// `h_w(t) = Σ_r d_t[r]·u_w[r]`, clamped to [0, .99]: how hot worker `w` is for a type with demand `d_t`
+    /// (the specification's heat, weighted by demand so that it does not cancel when the product over
+    /// types is normalised). A worker that was not measured yet is cold.
+    pub fn felt_by(&self, worker: WorkerId, demand: &PerResource) -> f64 {
+        let Some(u) = self.workers.get(usize::from(worker.0)) else { return 0.0 };
+        let h: f64 = demand.iter().zip(u).map(|(d, u)| d * u).sum();
+        h.clamp(0.0, 0.99)
+    }
+}
+
+// ---- what a worker is good at -----------------------------------------------------------------------------
+
+/// What the profiles say about one worker and one type, shrunk towards the host by effective count.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Which type.
+    pub task_type: TypeId,
+    /// `s_w(t)`: expected speed relative to the host, times success probability. Above 0; 1 is average.
+    pub speed: f64,
+    /// `a_w(t) = s_w(t) / Σ_t s_w(t)`: the affinity score, in [0, 1].
+    pub affinity: f64,
+    /// Observations behind it, after forgetting.
+    pub effective_count: f64,
+    /// Expected execution time.
+    pub expected: Span,
+    /// Peak memory that few attempts exceed, bytes.
+    pub memory_bytes: u64,
+    /// `d_t[r]`: what the type demands; sums to one.
+    pub demand: PerResource,
+}
+
+/// All standings of one worker, replaced whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standings {
+    /// Whose.
+    pub worker: WorkerId,
+    /// One for each type that the worker may run.
+    pub types: Vec<Standing>,
+}
+
+// ---- the plan -----------------------------------------------------------------------------------------------
+
+/// What dispatch means to start next: tentative, replaced whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// When it was made.
+    pub at: Time,
+    /// Tasks in the order in which they are meant to start.
+    pub next: Vec<Planned>,
+    /// Delayed and blocked tasks whose inputs are known already, soonest first.
+    pub later: Vec<Planned>,
+}
+
+/// One task of a [`Plan`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Which task.
+    pub task: TaskId,
+    /// Its type.
+    pub task_type: TypeId,
+    /// Its entity.
+    pub entity: Option<Arc<str>>,
+    /// Where it would run.
+    pub worker: WorkerId,
+    /// That worker's cache.
+    pub cache: CacheId,
+    /// When it is expected to start.
+    pub due: Time,
+    /// What it reads.
+    pub inputs: Vec<ObjectName>,
+}
+
+/// A task that just came in: what those who look ahead learn of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrived {
+    /// Which task.
+    pub task: TaskId,
+    /// Its type.
+    pub task_type: TypeId,
+    /// Its entity.
+    pub entity: Option<Arc<str>>,
+    /// When.
+    pub at: Time,
+}
+
+/// A task began or ended that changes objects at their source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Writing {
+    /// Which task.
+    pub task: TaskId,
+    /// What it writes.
+    pub objects: Vec<ObjectName>,
+    /// Whether it begins (else it ended, in whatever way).
+    pub begins: bool,
+}
+
+// ---- the diary ----------------------------------------------------------------------------------------------
+
+/// One decision, as the diary and `events` show it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When it was made.
+    pub at: Time,
+    /// What was decided.
+    #[serde(flatten)]
+    pub what: Decided,
+}
+
+/// What can be decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "decided")]
+pub enum Decided {
+    /// A task was accepted.
+    Accepted {
+        /// Which task.
+        task: TaskId,
+        /// Its type.
+        task_type: TypeId,
+        /// Its entity.
+        entity: Option<Arc<str>>,
+    },
+    /// A task was given to a worker.
+    Placed {
+        /// Which task.
+        task: TaskId,
+        /// Which attempt.
+        attempt: u32,
+        /// To whom.
+        worker: WorkerId,
+        /// Why.
+        factors: Factors,
+    },
+    /// An attempt ended.
+    Ended {
+        /// Which task.
+        task: TaskId,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        ending: Ending,
+        /// Whether there will be another.
+        again: bool,
+    },
+    /// An object is to be staged.
+    Staged {
+        /// Which object.
+        object: ObjectName,
+        /// At which cache.
+        cache: CacheId,
+        /// How it is known that it will be needed.
+        knowledge: Arc<str>,
+        /// Probability that it is used before it is evicted.
+        p: f64,
+        /// The probability at which it starts to pay.
+        break_even: f64,
+    },
+    /// A staging transfer was called off.
+    CalledOff {
+        /// Which object.
+        object: ObjectName,
+        /// At which cache.
+        cache: CacheId,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// An object was evicted.
+    Evicted {
+        /// Which object.
+        object: ObjectName,
+        /// From which cache.
+        cache: CacheId,
+    },
+    /// The governor turned staging off or on.
+    Governed {
+        /// For which type and source.
+        what: Arc<str>,
+        /// Whether it is on now.
+        on: bool,
+        /// The evidence.
+        evidence: Arc<str>,
+    },
 }
 
 // ---- forecasts ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@
 //!              └─────────┘ dependencies done                   └───────────┘
 //! ```
 //! Delayed, blocked and queued tasks can be cancelled too; a blocked task fails when what it waits for
-//! fails. `retry` puts a failed or cancelled task back to the start with a new count of attempts.
+//! fails. `retry` puts a failed or cancelled task back to the start with its full number of attempts.
 
 use crate::flow::{ObjectName, TaskId, WorkerId};
 use crate::time::Time;
@@ -136,11 +136,6 @@ pub enum WaitingFor {
         /// Which worker.
         worker: WorkerId,
     },
-    /// A running task that writes what it reads or writes.
-    Writer {
-        /// Which task.
-        task: TaskId,
-    },
 }
 
 impl fmt::Display for WaitingFor {
@@ -155,7 +150,6 @@ impl fmt::Display for WaitingFor {
             WaitingFor::Memory { .. } => f.write_str("memory"),
             WaitingFor::Paused => f.write_str("resume"),
             WaitingFor::Better { worker } => write!(f, "better worker {worker}"),
-            WaitingFor::Writer { task } => write!(f, "writer {task}"),
         }
     }
 }
@@ -175,6 +169,8 @@ pub struct IllegalMove {
 pub struct Life {
     state: State,
     attempts: u32,
+    /// How many of them belong to an earlier life, before somebody asked for a retry.
+    earlier: u32,
     since: Time,
 }
 
@@ -188,12 +184,12 @@ impl Life {
             matches!(state, State::Queued | State::Delayed | State::Blocked),
             "a new task is not {state}"
         );
-        Life { state, attempts: 0, since: now }
+        Life { state, attempts: 0, earlier: 0, since: now }
     }
 
     /// Of a task that was on record.
     pub fn recovered(state: State, attempts: u32, since: Time) -> Life {
-        Life { state, attempts, since }
+        Life { state, attempts, earlier: 0, since }
     }
 
     /// Where it stands.
@@ -201,9 +197,19 @@ impl Life {
         self.state
     }
 
-    /// How many attempts were started.
+    /// How many attempts were started, ever: it is part of the fencing token, so it never goes back.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How many attempts were started since the submit or the last `retry`: what the type's limit counts.
+    pub fn attempts_in_row(&self) -> u32 {
+        self.attempts - self.earlier
+    }
+
+    /// Gives a task that was read back for a `retry` its full number of attempts again.
+    pub fn renew(&mut self) {
+        self.earlier = self.attempts;
     }
 
     /// Since when it stands there.
@@ -223,7 +229,7 @@ impl Life {
             self.attempts += 1;
         }
         if self.state.is_final() {
-            self.attempts = 0;
+            self.renew();
         }
         self.state = to;
         self.since = now;
@@ -262,18 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn attempts_count_starts_and_begin_anew_after_a_retry() {
+    fn attempts_never_go_back_but_a_retry_begins_a_new_row() {
         let mut life = Life::new(State::Queued, Time::ZERO);
-        for (to, attempts) in [
-            (State::Running, 1),
-            (State::Queued, 1),
-            (State::Running, 2),
-            (State::Failed, 2),
-            (State::Queued, 0),
-            (State::Running, 1),
+        for (to, attempts, in_row) in [
+            (State::Running, 1, 1),
+            (State::Queued, 1, 1),
+            (State::Running, 2, 2),
+            (State::Failed, 2, 2),
+            (State::Queued, 2, 0),
+            (State::Running, 3, 1),
         ] {
             life.go(to, Time::ZERO).unwrap();
-            assert_eq!(life.attempts(), attempts, "after {to}");
+            assert_eq!((life.attempts(), life.attempts_in_row()), (attempts, in_row), "after {to}");
         }
     }
 
