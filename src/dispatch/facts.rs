@@ -42,7 +42,8 @@ impl Dispatch {
             let objects = task.writes.clone();
             step.actions.push(Action::Writing(Writing { task: id, objects, begins: false }));
         }
-        step.actions.push(Action::Learn { outcome: outcome.clone(), last: !again });
+        let seq = (!again).then_some(self.next_seq); // What `finish` is about to use.
+        step.actions.push(Action::Learn { outcome: outcome.clone(), seq });
         if again {
             let wait = if ending == Ending::Lost { Span::ZERO } else { spec.backoff.after(attempts) };
             self.again(now, id, now + wait, ending, &mut step);
@@ -88,7 +89,9 @@ impl Dispatch {
             entry.life.go(state, now).expect("an unfinished task can end");
             let attempts = entry.life.attempts();
             self.ended.insert(id, state);
-            step.changes.push(Change::Finished { task: id, state, attempts, at: now, ending, outcome });
+            let seq = self.next_seq;
+            self.next_seq += 1;
+            step.changes.push(Change::Finished { task: id, seq, state, attempts, at: now, ending, outcome });
             step.actions.push(Action::Settled { task: id, state });
             for waiter in self.queue.release(id) {
                 if state != State::Done {
@@ -164,10 +167,11 @@ impl Dispatch {
             self.start(now, &c, step);
             // Only those whose favourite is gone or does not fit any more, and the one whose room has changed,
             // need to choose again.
-            for w in 0..best.len() {
+            for (w, favourite) in best.iter_mut().enumerate() {
                 let worker = WorkerId(w as u16);
-                if best[w].as_ref().is_some_and(|b| b.order == c.order || worker == c.worker || !self.still_fits(b)) {
-                    best[w] = self.choose(now, worker);
+                let gone = |b: &Choice| b.order == c.order || worker == c.worker || !self.still_fits(b);
+                if favourite.as_ref().is_some_and(gone) {
+                    *favourite = self.choose(now, worker);
                 }
             }
         }

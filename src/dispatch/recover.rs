@@ -27,17 +27,18 @@ pub struct Recovered {
 impl Dispatch {
     /// Takes over what the record holds: finished tasks (for `after` and keys) and unfinished ones.
     ///
-    /// Attempts that ran when the daemon went away are lost: the caller has made sure that no process of
+    /// `next` is the number of the next task and of the next outcome. Attempts that ran when the daemon went away are lost: the caller has made sure that no process of
     /// theirs is alive. Call it once, on an empty queue, before anything else.
     pub fn recover(
         &mut self,
         now: Time,
-        next_id: u64,
+        next: (u64, u64),
         ended: impl Iterator<Item = (TaskId, State)>,
         keys: impl Iterator<Item = (TypeId, Arc<str>, TaskId)>,
         live: Vec<Recovered>,
     ) -> Step {
-        self.next_id = self.next_id.max(next_id);
+        self.next_id = self.next_id.max(next.0);
+        self.next_seq = self.next_seq.max(next.1);
         self.ended.extend(ended);
         self.keys.extend(keys.map(|(t, key, id)| ((t, key), id)));
         let known: BTreeSet<TaskId> = live.iter().map(|r| r.task.id).collect();

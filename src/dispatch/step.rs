@@ -43,6 +43,8 @@ pub enum Change {
     Finished {
         /// Which task.
         task: TaskId,
+        /// The outcome's number: rises by one with each task that ends.
+        seq: u64,
         /// Done, failed or cancelled.
         state: State,
         /// How many attempts it had.
@@ -99,12 +101,12 @@ pub enum Action {
     Arrived(Arrived),
     /// Tell who guards the caches.
     Writing(Writing),
-    /// Tell those who learn; `last` says whether the task has ended.
+    /// Tell those who learn.
     Learn {
         /// The attempt.
         outcome: Arc<Outcome>,
-        /// Whether it was the task's last: only those teach the predictor.
-        last: bool,
+        /// The outcome's number if it was the task's last attempt: only those teach the predictor.
+        seq: Option<u64>,
     },
     /// Tell who waits for it.
     Settled {

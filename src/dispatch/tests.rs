@@ -295,7 +295,7 @@ fn recovery_puts_everything_back_and_repeats_what_was_lost() {
     let live = vec![recovered(1, State::Running, 1), recovered(2, State::Queued, 0)];
     let mut e = dispatch(Policy::Affinity, vec![worker(0, 1, 0)]);
     e.epoch = 2;
-    let step = e.recover(at(9), 3, std::iter::empty(), std::iter::empty(), live);
+    let step = e.recover(at(9), (3, 1), std::iter::empty(), std::iter::empty(), live);
     assert!(matches!(step.changes[..], [Change::Again { task: TaskId(1), attempts: 1, ending: Ending::Lost, .. }]));
     assert_eq!(assigned(&e.tick(at(9))), [(1, 0, 2)]);
     let (a, _) = e.submit(at(10), vec![submit("copy", "c")]);

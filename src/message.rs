@@ -1,0 +1,259 @@
+//! The messages that cross folders: values of `flow` and `task` on their way from one actor to another.
+//!
+//! Who may wait for whom: `dispatch → worker → prefetch → cache`. Requests (verbs) go down that line and are
+//! awaited; facts (past tense, [`Fact`]) may travel any way and are never awaited.
+
+use crate::flow::{CacheId, Factors, InputUse, ObjectName, Outcome, TaskId, Token, TypeId, WorkerId};
+use crate::task::Task;
+use crate::time::Time;
+use actix::Message;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A fact in travel: any value of `flow` as an actor message.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Fact<T>(pub T);
+
+// ---- dispatch → worker --------------------------------------------------------------------------------------
+
+/// Run an attempt; the reply is its outcome.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Outcome")]
+pub struct Assign {
+    /// The task.
+    pub task: Arc<Task>,
+    /// Which attempt.
+    pub token: Token,
+    /// When it was given.
+    pub at: Time,
+    /// Why there.
+    pub factors: Factors,
+}
+
+/// End an attempt: its whole process group.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Stop {
+    /// Which task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub token: Token,
+}
+
+/// An attempt's end, once it is on record. A fact: it goes to all who learn.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Learned {
+    /// The attempt.
+    pub outcome: Arc<Outcome>,
+    /// Its number in the record, if the task has ended with it; retries have none and teach no predictor.
+    pub seq: Option<u64>,
+}
+
+// ---- worker → cache -----------------------------------------------------------------------------------------
+
+/// A cached object that somebody holds: it is pinned and stays until [`Unpin`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// Which object.
+    pub object: ObjectName,
+    /// The pool's number of the file; what [`Unpin`] names.
+    pub file: u64,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Version, as its source named it.
+    pub etag: Option<String>,
+    /// When its source last confirmed it.
+    pub checked: Time,
+    /// Whether this is the first use of a staged object.
+    pub staged: bool,
+}
+
+/// Look into the cache for a task's inputs; what is there is pinned for it. One answer for each object.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Vec<Option<Held>>")]
+pub struct Pin(pub Vec<ObjectName>);
+
+/// Let go of files that were pinned, one pin each.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Unpin(pub Vec<u64>);
+
+// ---- worker → prefetch --------------------------------------------------------------------------------------
+
+/// Make the inputs of an attempt ready; what is in the cache already comes along, for a check with its source
+/// where its consistency asks for one.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<Vec<Ready>, NotReady>")]
+pub struct Demand {
+    /// Whose inputs.
+    pub task: TaskId,
+    /// Its type.
+    pub task_type: TypeId,
+    /// The worker that waits.
+    pub worker: WorkerId,
+    /// The worker's cache.
+    pub cache: CacheId,
+    /// The inputs, with what the cache has of them.
+    pub inputs: Vec<(ObjectName, Option<Held>)>,
+    /// Ask the sources anew, whatever their consistency says.
+    pub fresh: bool,
+}
+
+/// An input that is ready: its file is whole, and pinned where the pool has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ready {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The pool's file to unpin; `None` for a private file, which goes with the work folder.
+    pub pinned: Option<u64>,
+    /// How it was found, and what it cost.
+    pub input: InputUse,
+}
+
+/// An input that cannot be had.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NotReady {
+    /// Which.
+    pub object: ObjectName,
+    /// What its source said.
+    pub error: String,
+}
+
+/// Publish a finished attempt's outputs at their sources, and keep them in the cache.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<(), NotReady>")]
+pub struct Publish {
+    /// Whose outputs.
+    pub task: TaskId,
+    /// The worker's cache.
+    pub cache: CacheId,
+    /// File and object.
+    pub outputs: Vec<(PathBuf, ObjectName)>,
+}
+
+// ---- prefetch → cache ---------------------------------------------------------------------------------------
+
+/// Why an object comes into a cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Purpose {
+    /// A task waits for it.
+    Demand,
+    /// A forecast says it is needed then, with this probability.
+    Forecast {
+        /// When.
+        due: Time,
+        /// How likely, in (0, 1].
+        p: f64,
+    },
+    /// It was learned that it comes next.
+    Learned,
+    /// A user asked for it, or a task made it.
+    Named,
+}
+
+/// Make room for an object.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<Reserved, String>")]
+pub struct Reserve {
+    /// Which object.
+    pub object: ObjectName,
+    /// Its size, or the best guess.
+    pub bytes: u64,
+    /// Why it comes.
+    pub purpose: Purpose,
+}
+
+/// Room that was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reserved {
+    /// The file's number.
+    pub file: u64,
+    /// Where to write it until it is whole.
+    pub temp: PathBuf,
+}
+
+/// A reserved file is whole.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<Held, String>")]
+pub struct Commit {
+    /// The file's number.
+    pub file: u64,
+    /// Which object it is.
+    pub object: ObjectName,
+    /// Where it was written.
+    pub temp: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Version, as its source named it.
+    pub etag: Option<String>,
+    /// Checksum of its bytes (xxh3, 128 bits).
+    pub checksum: u128,
+    /// Whether it is pinned for a task at once.
+    pub pin: bool,
+}
+
+/// Take a task's output into the pool, by link where that is possible.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Result<Held, String>")]
+pub struct Adopt {
+    /// The file.
+    pub from: PathBuf,
+    /// The object that it is.
+    pub object: ObjectName,
+    /// Its size.
+    pub bytes: u64,
+    /// Version, as the source named it when it was published.
+    pub etag: Option<String>,
+}
+
+/// A reserved file will not come.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Abandon(pub u64);
+
+/// A reservation for staging has a task waiting for it now.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Raise(pub u64);
+
+/// What the forecast says about objects: when and how likely they are needed, or that they are not.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Rank(pub Vec<(ObjectName, Option<(Time, f64)>)>);
+
+/// The source says that a cached object is still current.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Confirm {
+    /// Which object.
+    pub object: ObjectName,
+    /// Version, as its source names it.
+    pub etag: Option<String>,
+}
+
+/// An object must not be read any more: it is being written, has changed or is bad.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Discard(pub Vec<ObjectName>);
+
+// ---- facts --------------------------------------------------------------------------------------------------
+
+/// A cache got an object, or lost it.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Cached {
+    /// Which cache.
+    pub cache: CacheId,
+    /// Which object.
+    pub object: ObjectName,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it is there now.
+    pub there: bool,
+    /// Whether it was staged and never used; said when it goes.
+    pub unused: bool,
+}
