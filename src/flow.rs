@@ -361,6 +361,8 @@ pub struct Plan {
     pub next: Vec<Planned>,
     /// Delayed and blocked tasks whose inputs are known already, soonest first.
     pub later: Vec<Planned>,
+    /// Where a task of each type would run that nobody has submitted yet.
+    pub homes: Vec<(TypeId, WorkerId, CacheId)>,
 }
 
 /// One task of a [`Plan`].

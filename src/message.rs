@@ -3,12 +3,13 @@
 //! Who may wait for whom: `dispatch → worker → prefetch → cache`. Requests (verbs) go down that line and are
 //! awaited; facts (past tense, [`Fact`]) may travel any way and are never awaited.
 
-use crate::flow::{CacheId, Factors, InputUse, ObjectName, Outcome, TaskId, Token, TypeId, WorkerId};
+use crate::flow::{CacheId, Expected, Factors, InputUse, ObjectName, Outcome, Place, SourceId, TaskId, Token, TypeId, WorkerId};
 use crate::task::Task;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use actix::Message;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// A fact in travel: any value of `flow` as an actor message.
 #[derive(Message, Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Assign {
     pub at: Time,
     /// Why there.
     pub factors: Factors,
+    /// Number of the worker's slot, from 0; the worker sets it.
+    pub slot: u32,
 }
 
 /// End an attempt: its whole process group.
@@ -101,6 +104,8 @@ pub struct Demand {
     pub inputs: Vec<(ObjectName, Option<Held>)>,
     /// Ask the sources anew, whatever their consistency says.
     pub fresh: bool,
+    /// Cancelled when the attempt is not wanted any more.
+    pub stop: CancellationToken,
 }
 
 /// An input that is ready: its file is whole, and pinned where the pool has it.
@@ -121,6 +126,8 @@ pub struct NotReady {
     pub object: ObjectName,
     /// What its source said.
     pub error: String,
+    /// Whether everything that had been pinned for the attempt was let go.
+    pub released: bool,
 }
 
 /// Publish a finished attempt's outputs at their sources, and keep them in the cache.
@@ -131,9 +138,27 @@ pub struct Publish {
     pub task: TaskId,
     /// The worker's cache.
     pub cache: CacheId,
-    /// File and object.
-    pub outputs: Vec<(PathBuf, ObjectName)>,
+    /// What it made.
+    pub outputs: Vec<Made>,
 }
+
+/// A file that a task made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The object that it becomes.
+    pub object: ObjectName,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether it has other names too, so that it must be copied instead of adopted.
+    pub shared: bool,
+}
+
+/// Pin an object for a reader that a transfer has just brought it for; not counted as a use.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Option<Held>")]
+pub struct Hold(pub ObjectName);
 
 // ---- prefetch → cache ---------------------------------------------------------------------------------------
 
@@ -256,4 +281,51 @@ pub struct Cached {
     pub there: bool,
     /// Whether it was staged and never used; said when it goes.
     pub unused: bool,
+}
+
+/// A child runs: what the monitor needs to sample it.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Began {
+    /// Its task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub token: Token,
+    /// Its type.
+    pub task_type: TypeId,
+    /// Who runs it.
+    pub worker: WorkerId,
+    /// Cell and shard of its first input.
+    pub place: Option<Place>,
+    /// When it was given to the worker.
+    pub started: Time,
+    /// Number of its process group, once known.
+    pub group: Option<i32>,
+}
+
+/// Which tasks an entity is expected to bring; replaces what was said of it before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreseen {
+    /// Which entity.
+    pub entity: Arc<str>,
+    /// The tasks, not yet submitted.
+    pub expected: Vec<Expected>,
+}
+
+/// Bytes came over the network.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Transferred {
+    /// From which source.
+    pub source: SourceId,
+    /// On behalf of which cell and shard.
+    pub place: Place,
+    /// How many.
+    pub bytes: u64,
+    /// From when.
+    pub started: Time,
+    /// Until when.
+    pub ended: Time,
+    /// From the request to the first byte.
+    pub first_byte: Option<Span>,
 }

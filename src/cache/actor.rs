@@ -7,11 +7,11 @@
 //!   the actor, and a victim is unlinked before the room that it made is given away.
 //! - **After it stops**: the index on disk names files that were whole; a start checks them again.
 
-use super::files::{Expect, Files, Verdict};
+use super::files::{Files, Verdict};
 use super::{CacheCore, Entry, FileId, Need, Victim};
 use crate::flow::{CacheId, Map, ObjectName};
 use crate::message::{
-    Abandon, Adopt, Cached, Commit, Confirm, Discard, Held, Pin, Purpose, Raise, Rank, Reserve, Reserved, Unpin,
+    Abandon, Adopt, Cached, Commit, Confirm, Discard, Held, Hold, Pin, Purpose, Raise, Rank, Reserve, Reserved, Unpin,
 };
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
@@ -226,6 +226,14 @@ impl Handler<Pin> for CacheActor {
     }
 }
 
+impl Handler<Hold> for CacheActor {
+    type Result = Option<Held>;
+    fn handle(&mut self, msg: Hold, _: &mut Context<Self>) -> Option<Held> {
+        let file = self.core.pin(&msg.0)?;
+        self.held(&msg.0, file, false)
+    }
+}
+
 impl Handler<Unpin> for CacheActor {
     type Result = ();
     fn handle(&mut self, msg: Unpin, _: &mut Context<Self>) {
@@ -241,7 +249,7 @@ impl Handler<Reserve> for CacheActor {
         match self.core.reserve(&msg.object, msg.bytes, purpose(msg.purpose), self.clock.now()) {
             Err(refusal) => Box::pin(actix::fut::ready(Err(refusal.to_string()))),
             Ok((file, victims)) => {
-                let temp = self.files.temp(&file.0.to_string());
+                let temp = self.files.tmp().join(file.0.to_string());
                 let unlinked = self.unlink(victims);
                 Box::pin(unlinked.into_actor(self).map(move |(), _, _| Ok(Reserved { file: file.0, temp })))
             }
@@ -257,9 +265,9 @@ impl Handler<Commit> for CacheActor {
         let temp = msg.temp.clone();
         let bytes = msg.bytes;
         let admitted = async move {
-            let admit = move || files.admit(&temp, file, &Expect { bytes: Some(bytes), sha256: None });
+            let admit = move || files.admit(&temp, file, bytes);
             match tokio::task::spawn_blocking(admit).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(())) => Ok(()),
                 Ok(Err(e)) => Err(e.to_string()),
                 Err(e) => Err(e.to_string()),
             }
@@ -461,13 +469,6 @@ pub async fn look<R: Send + 'static>(
     let (tx, rx) = oneshot::channel();
     cache.send(Look(Box::new(move |core| _ = tx.send(ask(core))))).await?;
     rx.await.map_err(|_| MailboxError::Closed)
-}
-
-/// Entries of a persisted index whose files are whole, and the rest, which is to be forgotten.
-pub fn check_index(files: &Files, stored: Vec<Stored>) -> (Vec<Stored>, Vec<ObjectName>) {
-    let whole = |s: &Stored| files.is_whole(s.entry.file, s.entry.bytes);
-    let (whole, bad): (Vec<_>, Vec<_>) = stored.into_iter().partition(whole);
-    (whole, bad.into_iter().map(|s| s.entry.object).collect())
 }
 
 /// The newest moment that the index knows of, for a clock that must not go back.

@@ -226,7 +226,7 @@ impl DispatchActor {
     ) {
         let at = self.clock.now();
         let lost = lost(&task, worker, token, at, factors);
-        let reply = self.peers.workers[usize::from(worker.0)].0.send(Assign { task, token, at, factors });
+        let reply = self.peers.workers[usize::from(worker.0)].0.send(Assign { task, token, at, factors, slot: 0 });
         let ended = reply.into_actor(self).map(move |reply, actor, ctx| {
             let now = actor.clock.now();
             // A worker that died takes its attempt with it; the supervisor has ended the child by then.

@@ -91,7 +91,17 @@ impl Dispatch {
             self.ended.insert(id, state);
             let seq = self.next_seq;
             self.next_seq += 1;
-            step.changes.push(Change::Finished { task: id, seq, state, attempts, at: now, ending, outcome });
+            let task_type = entry.task.task_type;
+            step.changes.push(Change::Finished {
+                task: id,
+                task_type,
+                seq,
+                state,
+                attempts,
+                at: now,
+                ending,
+                outcome,
+            });
             step.actions.push(Action::Settled { task: id, state });
             for waiter in self.queue.release(id) {
                 if state != State::Done {

@@ -25,7 +25,12 @@ impl Dispatch {
             .take(depth)
             .filter_map(|order| self.foresee(&self.tasks[&order.1].task, now, &mut free_at))
             .collect();
-        Some(Plan { at: now, next, later: self.later(now) })
+        let homes = self.catalogue.iter().filter_map(|(t, _)| {
+            let w = self.would_run(t)?;
+            Some((t, w, self.workers[usize::from(w.0)].cache))
+        });
+        let homes = homes.collect();
+        Some(Plan { at: now, next, later: self.later(now), homes })
     }
 
     /// When each slot is expected to be free, by worker.

@@ -1,7 +1,7 @@
 //! What the core answers: changes that must be durable first, actions that may follow, and refusals.
 
 use crate::flow::{
-    Arrived, Decision, Ending, Factors, Outcome, TaskId, Token, WorkerId, Writing,
+    Arrived, Decision, Ending, Factors, Outcome, TaskId, Token, TypeId, WorkerId, Writing,
 };
 use crate::task::{Priority, Refused, State, Task};
 use crate::time::Time;
@@ -43,6 +43,8 @@ pub enum Change {
     Finished {
         /// Which task.
         task: TaskId,
+        /// Its type.
+        task_type: TypeId,
         /// The outcome's number: rises by one with each task that ends.
         seq: u64,
         /// Done, failed or cancelled.

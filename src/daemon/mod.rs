@@ -1,0 +1,14 @@
+//! The daemon: wiring, start, shutdown, and the only place that sees all rooms.
+
+pub mod backend;
+mod diary;
+mod keep;
+mod kept;
+mod lock;
+mod log;
+mod record;
+mod serve;
+mod wiring;
+
+pub use lock::{Lock, LockError};
+pub use serve::{Options, Running, serve, start};

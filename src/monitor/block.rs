@@ -1,0 +1,276 @@
+//! Sixty-four points in a few hundred bytes: how old points of a series are kept, in memory and on disk alike.
+//!
+//! Layout: version (1 byte), then varints: step in µs, block number, count of records; the records; CRC32C of
+//! all that (4 bytes, little endian). A record is a tag byte and what the tag announces: a gap, a mean, a
+//! minimum, a maximum, a count, a number of repetitions. Figures keep 12 bits of mantissa (.012 %) and are
+//! stored as the difference in bits (exclusive or) to the figure before, after "Gorilla: a fast, scalable, in-memory time series database"
+//! (Pelkonen and others, 2015), with varints instead of bit fields: an idle series costs nothing, a busy one
+//! about five bytes a point.
+
+use crate::time::Span;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use utoipa::ToSchema;
+
+/// Points of a block at most: its records' offsets.
+pub(super) const BLOCK: u64 = 64;
+/// First byte of every block. Another layout takes another number; this one stays readable.
+const VERSION: u8 = 1;
+/// Low mantissa bits that are not kept.
+const DROPPED: u32 = 11;
+
+const GAP: u8 = 1;
+const MEAN: u8 = 2;
+const MIN: u8 = 4;
+const MAX: u8 = 8;
+const COUNT: u8 = 16;
+const REPEAT: u8 = 32;
+
+/// What was seen in one stretch of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Point {
+    /// The smallest.
+    pub min: f32,
+    /// The mean.
+    pub mean: f32,
+    /// The largest.
+    pub max: f32,
+    /// How many values there were.
+    pub count: u32,
+}
+
+impl Point {
+    /// Of one value.
+    pub fn of(value: f64) -> Point {
+        let value = value as f32;
+        Point { min: value, mean: value, max: value, count: 1 }
+    }
+
+    /// Together with another.
+    pub fn and(self, other: Point) -> Point {
+        let (a, b) = (f64::from(self.count), f64::from(other.count));
+        let mean = ((f64::from(self.mean) * a + f64::from(other.mean) * b) / (a + b)) as f32;
+        let (min, max) = (self.min.min(other.min), self.max.max(other.max));
+        // Rounding may carry a mean past its bounds.
+        let mean = mean.clamp(min, max);
+        Point { min, mean, max, count: self.count.saturating_add(other.count) }
+    }
+}
+
+/// Why bytes are no block.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BlockError {
+    /// Another layout.
+    #[error("block has version {found}; this program reads {VERSION}")]
+    Version {
+        /// Its first byte.
+        found: u8,
+    },
+    /// Too short, too long or changed.
+    #[error("block of {bytes} bytes is damaged: {what}")]
+    Damaged {
+        /// How long it is.
+        bytes: usize,
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
+/// A block read back: points by their offset in it, rising.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Block {
+    pub step: Span,
+    pub number: u64,
+    pub points: Vec<(u8, Point)>,
+}
+
+/// The bytes of points with rising offsets below [`BLOCK`].
+pub(super) fn encode(step: Span, number: u64, points: &[(u8, Point)]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    varint(step.as_us(), &mut out);
+    varint(number, &mut out);
+    varint(points.len() as u64, &mut out);
+    let (mut next, mut before) = (0, [0; 4]);
+    let mut rest = points;
+    while let Some((&(offset, point), others)) = rest.split_first() {
+        debug_assert!(offset >= next && u64::from(offset) < BLOCK, "offsets rise below the block's size");
+        let now = quantised(&point);
+        let same = |i: usize, p: &(u8, Point)| {
+            usize::from(p.0) == usize::from(offset) + i + 1 && quantised(&p.1) == now
+        };
+        let repeats = others.iter().enumerate().take_while(|(i, p)| same(*i, p)).count();
+        record(&now, &before, u64::from(offset - next), repeats as u64, &mut out);
+        next = offset + repeats as u8 + 1;
+        before = now;
+        rest = &others[repeats..];
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend(crc.to_le_bytes());
+    out
+}
+
+fn record(now: &[u32; 4], before: &[u32; 4], gap: u64, repeats: u64, out: &mut Vec<u8>) {
+    let [mean, min, max, count] = *now;
+    let fields = [
+        (GAP, gap),
+        (MEAN, u64::from(mean ^ before[0])),
+        (MIN, u64::from(min ^ mean)),
+        (MAX, u64::from(max ^ mean)),
+        (COUNT, if count == before[3] { 0 } else { u64::from(count) }),
+        (REPEAT, repeats),
+    ];
+    out.push(fields.iter().filter(|f| f.1 != 0).map(|f| f.0).sum());
+    fields.iter().filter(|f| f.1 != 0).for_each(|f| varint(f.1, out));
+}
+
+/// The points in a block's bytes.
+///
+/// # Errors
+/// Whatever was changed in them is found by the checksum; what is left is checked against the layout.
+pub(super) fn decode(bytes: &[u8]) -> Result<Block, BlockError> {
+    let damaged = |what| BlockError::Damaged { bytes: bytes.len(), what };
+    let (&found, _) = bytes.split_first().ok_or(damaged("it is empty"))?;
+    if found != VERSION {
+        return Err(BlockError::Version { found });
+    }
+    let (body, crc) = bytes.split_last_chunk::<4>().ok_or(damaged("it has no checksum"))?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+        return Err(damaged("its checksum differs"));
+    }
+    let mut rest = body.get(1..).ok_or(damaged("it has no head"))?;
+    let mut read = || take(&mut rest).ok_or(damaged("it ends within a number"));
+    let (step, number, count) = (Span::from_us(read()?), read()?, read()?);
+    if count > BLOCK {
+        return Err(damaged("it has too many points"));
+    }
+    let mut points = Vec::with_capacity(count as usize);
+    let (mut next, mut before) = (0_u64, [0_u32; 4]);
+    while (points.len() as u64) < count {
+        let (&tag, after) = rest.split_first().ok_or(damaged("it ends between records"))?;
+        rest = after;
+        let mut field = |bit: u8| {
+            if tag & bit == 0 { Ok(0) } else { take(&mut rest).ok_or(damaged("it ends within a record")) }
+        };
+        next += field(GAP)?.min(BLOCK);
+        let mean = before[0] ^ field(MEAN)? as u32;
+        let (min, max) = (mean ^ field(MIN)? as u32, mean ^ field(MAX)? as u32);
+        let count_now = match field(COUNT)? {
+            0 => before[3],
+            n => n as u32,
+        };
+        let times = 1 + field(REPEAT)?.min(BLOCK);
+        if next + times > BLOCK {
+            return Err(damaged("it has a point beyond its end"));
+        }
+        before = [mean, min, max, count_now];
+        let point = Point { min: figure(min), mean: figure(mean), max: figure(max), count: count_now };
+        if !(point.min <= point.mean && point.mean <= point.max && point.max.is_finite() && count_now > 0) {
+            return Err(damaged("it has figures that are none"));
+        }
+        points.extend((next..next + times).map(|offset| (offset as u8, point)));
+        next += times;
+    }
+    Ok(Block { step, number, points })
+}
+
+/// Mean, minimum, maximum in 21 bits each, and the count.
+fn quantised(point: &Point) -> [u32; 4] {
+    let bits = |v: f32| (v.to_bits().saturating_add(1 << (DROPPED - 1))) >> DROPPED;
+    [bits(point.mean), bits(point.min), bits(point.max), point.count]
+}
+
+fn figure(bits: u32) -> f32 {
+    f32::from_bits(bits << DROPPED)
+}
+
+/// LEB128.
+fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STEP: Span = Span::from_secs(10);
+
+    fn near(a: f32, b: f32) -> bool {
+        (a - b).abs() <= b.abs() * 1.3e-4
+    }
+
+    fn points() -> impl Strategy<Value = Vec<(u8, Point)>> {
+        let value = prop_oneof![Just(0.0_f64), 0.0..1.0, 1e-7..1e12];
+        proptest::collection::vec((any::<bool>(), value.clone(), value, 1_u32..5), 0..64).prop_map(|all| {
+            let all = all.into_iter().enumerate().filter(|(_, (kept, ..))| *kept);
+            all.map(|(i, (_, a, b, count))| (i as u8, Point { count, ..Point::of(a).and(Point::of(b)) }))
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(points in points(), number in any::<u64>()) {
+            let block = decode(&encode(STEP, number, &points)).unwrap();
+            prop_assert_eq!((block.step, block.number, block.points.len()), (STEP, number, points.len()));
+            for ((o, p), (offset, point)) in block.points.iter().zip(&points) {
+                prop_assert_eq!((o, p.count), (offset, point.count));
+                prop_assert!(near(p.min, point.min) && near(p.mean, point.mean) && near(p.max, point.max));
+                prop_assert!(p.min <= p.mean && p.mean <= p.max);
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_is_found(points in points(), at in any::<prop::sample::Index>(), bit in 0..8) {
+            let mut bytes = encode(STEP, 5, &points);
+            let i = at.index(bytes.len());
+            bytes[i] ^= 1_u8 << bit;
+            prop_assert!(decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn nonsense_with_a_right_checksum_is_refused_or_read_but_never_a_panic(mut body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            body.insert(0, VERSION);
+            let crc = crc32c::crc32c(&body);
+            body.extend(crc.to_le_bytes());
+            if let Ok(block) = decode(&body) {
+                prop_assert!(block.points.iter().all(|p| u64::from(p.0) < BLOCK));
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_series_costs_nothing_and_a_steady_one_little() {
+        let idle: Vec<_> = (0..64).map(|i| (i, Point { count: 60, ..Point::of(0.0) })).collect();
+        assert!(encode(STEP, 178_000_000, &idle).len() < 24);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let busy: Vec<_> = (0..64).map(|i| (i, Point::of(rng.f64()).and(Point::of(rng.f64())))).collect();
+        let size = encode(STEP, 178_000_000, &busy).len();
+        assert!(size < 64 * 10 + 24, "{size}");
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = encode(STEP, 1, &[]);
+        bytes[0] = 7;
+        assert_eq!(decode(&bytes).unwrap_err().to_string(), "block has version 7; this program reads 1");
+        assert_eq!(decode(&[]).unwrap_err().to_string(), "block of 0 bytes is damaged: it is empty");
+    }
+}

@@ -1,0 +1,771 @@
+//! What is hot: takes samples and facts, says how busy every worker, cell and shard is.
+//!
+//! Facts in: the host's counters, samples of running attempts, outcomes, transfers, probes, occupancy. Out:
+//! [`Heat`] for those who decide, [`Report`] for those who watch, points for the series. Everything about the
+//! same second may come in any order and late: see [`super::meter`].
+
+use super::attempts::{Attempts, Charge, Running};
+use super::counters::{GroupSample, HostRates, HostSample};
+use super::latency::Latency;
+use super::load::{Load, MAX_LOADS};
+use super::meter::{Meter, Smoothing};
+use super::pace::Pace;
+use super::report::{Report, SamplerReport, SourceReport, Totals};
+use super::series::{self, Series};
+use super::settings::{Capacity, Settings, WorkerInfo};
+use crate::flow::{CellId, Heat, Outcome, PerResource, Place, Resource, SourceId, TaskId, WorkerId};
+use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
+
+/// Most workers, outside ones included.
+pub const MAX_WORKERS: usize = 4_096;
+
+/// A transfer from a source, or the newest slice of a long one: slices of one transfer follow each other in
+/// time, and only the first carries `first_byte`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transfer {
+    /// Where it came from.
+    pub source: SourceId,
+    /// Where the object lives.
+    pub place: Place,
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// When this slice began.
+    pub started: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// From the request to its first byte.
+    pub first_byte: Option<Span>,
+    /// Whether it failed: what arrived before counts all the same.
+    pub failed: bool,
+}
+
+/// What waits for a shard and what moves out of it, now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occupancy {
+    /// Tasks queued.
+    pub queued: u32,
+    /// Transfers under way.
+    pub transfers: u32,
+}
+
+/// Rates of the four resources.
+#[derive(Clone, Debug)]
+struct Meters([Meter; 4]);
+
+impl Meters {
+    fn new(smoothing: Smoothing) -> Meters {
+        Meters([(); 4].map(|()| Meter::new(smoothing)))
+    }
+    fn charge(&mut self, resource: Resource, amount: f64, from: Time, to: Time) {
+        self.0[resource as usize].charge(amount, from, to);
+    }
+    fn rates(&self, now: Time) -> PerResource {
+        [0, 1, 2, 3].map(|r| self.0[r].rate(now))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    meters: Meters,
+    pub(super) occupancy: Occupancy,
+    /// Whether anything was ever told of it. Idle shards are neither recorded nor reported.
+    pub(super) seen: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    meters: Meters,
+    pub(super) shards: Vec<Shard>,
+    totals: Totals,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    meters: Meters,
+    totals: Totals,
+    pub(super) round_trip: Option<Latency>,
+}
+
+/// The monitor. One for each daemon.
+#[derive(Debug)]
+pub struct Monitor {
+    pub(super) settings: Settings,
+    pub(super) series: Series,
+    pub(super) attempts: Attempts,
+    pub(super) loads: Vec<Load>,
+    sample: Option<(Time, HostSample)>,
+    pub(super) rates: Option<HostRates>,
+    host: Meters,
+    pub(super) workers: Vec<Worker>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) sources: Vec<Latency>,
+    pub(super) pace: Pace,
+    pub(super) tidied: Time,
+    ignored: u64,
+}
+
+impl Monitor {
+    /// Nothing is known yet.
+    ///
+    /// # Errors
+    /// If the series' layout cannot be kept.
+    pub fn new(settings: Settings) -> Result<Monitor, series::Error> {
+        let smoothing = settings.smoothing;
+        let shard = || Shard { meters: Meters::new(smoothing), occupancy: Occupancy::default(), seen: false };
+        let cell = |shards: u16| Cell {
+            meters: Meters::new(smoothing),
+            shards: (0..shards.max(1)).map(|_| shard()).collect(),
+            totals: Totals::default(),
+        };
+        let mut monitor = Monitor {
+            series: Series::new(settings.series.clone())?,
+            attempts: Attempts::default(),
+            loads: Vec::new(),
+            sample: None,
+            rates: None,
+            host: Meters::new(smoothing),
+            workers: Vec::new(),
+            cells: settings.cells.iter().map(|c| cell(c.shards)).collect(),
+            sources: settings.sources.iter().map(|_| Latency::new(settings.latency_window)).collect(),
+            pace: Pace::new(settings.interval, settings.budget),
+            tidied: Time::ZERO,
+            ignored: 0,
+            settings,
+        };
+        monitor.make_workers();
+        Ok(monitor)
+    }
+
+    fn make_workers(&mut self) {
+        let worker = Worker {
+            meters: Meters::new(self.settings.smoothing),
+            totals: Totals::default(),
+            round_trip: None,
+        };
+        self.workers.resize(self.settings.workers.len(), worker);
+    }
+
+    // ---- facts ------------------------------------------------------------------------------------------
+
+    /// An outside worker came, or a worker changed. Ids follow each other; one that would leave a gap beyond
+    /// [`MAX_WORKERS`] is ignored.
+    pub fn attach(&mut self, id: WorkerId, info: WorkerInfo) {
+        let index = usize::from(id.0);
+        if index >= MAX_WORKERS {
+            self.ignored += 1;
+            return;
+        }
+        while self.settings.workers.len() <= index {
+            let name = format!("worker {}", self.settings.workers.len());
+            let capacity = Capacity::default();
+            self.settings.workers.push(WorkerInfo { name, capacity, on_host: false });
+        }
+        self.settings.workers[index] = info;
+        self.make_workers();
+    }
+
+    /// The host's counters now. Also charges running attempts of which there are no samples yet.
+    pub fn host(&mut self, now: Time, sample: HostSample) {
+        let new = (now, sample);
+        let rates = self.sample.as_ref().and_then(|old| HostRates::between(old, &new));
+        if let Some(rates) = rates {
+            // The first rates are taken to have been so before: memory was in use before we looked.
+            let over = if self.rates.is_some() { rates.over } else { self.memory_of_the_meters() };
+            for (resource, rate) in Resource::ALL.into_iter().zip(self.host_used(&rates)) {
+                self.host.charge(resource, rate * over.as_s(), now - over, now);
+            }
+            self.rates = Some(rates);
+        }
+        self.sample = Some(new);
+        let estimates = self.attempts.estimate(now);
+        self.apply(&estimates);
+    }
+
+    /// An attempt began.
+    pub fn running(&mut self, about: Running) {
+        self.attempts.started(about);
+    }
+
+    /// What a running attempt's processes have used so far.
+    pub fn children(&mut self, now: Time, task: TaskId, sample: GroupSample) {
+        let charges = self.attempts.sampled(now, task, sample);
+        self.apply(&charges);
+    }
+
+    /// An attempt ended; `place` is the cell and shard of its first input.
+    pub fn outcome(&mut self, outcome: &Outcome, place: Option<Place>) {
+        let charges = self.attempts.ended(outcome, place);
+        self.apply(&charges);
+        let used = Totals::of(&outcome.usage);
+        match self.workers.get_mut(usize::from(outcome.worker.0)) {
+            Some(worker) => worker.totals.add(&used),
+            None => self.ignored += 1,
+        }
+        let cell = place.and_then(|p| self.cells.get_mut(usize::from(p.cell.0)));
+        if let Some(cell) = cell {
+            // What was fetched is counted by its transfer.
+            cell.totals.add(&Totals { net_bytes: 0, ..used });
+        }
+    }
+
+    /// Bytes came from a source. They are its cell's network and, because they were read there, its disks.
+    pub fn transfer(&mut self, transfer: &Transfer) {
+        let Transfer { source, place, bytes, started, ended, first_byte, failed } = *transfer;
+        if let Some(latency) = self.sources.get_mut(usize::from(source.0)) {
+            match first_byte {
+                Some(first) => latency.answered(ended, first),
+                None if failed => latency.failed(ended),
+                None => {}
+            }
+        }
+        for resource in [Resource::Net, Resource::Io] {
+            self.charge_place(place, resource, bytes as f64, started, ended);
+        }
+        if let Some(cell) = self.cells.get_mut(usize::from(place.cell.0)) {
+            let used = Totals { cpu_s: 0.0, io_bytes: bytes, net_bytes: bytes };
+            cell.totals.add(&used);
+        }
+    }
+
+    /// A source was asked for nothing much: it answered after so long, or not at all.
+    pub fn probe(&mut self, now: Time, source: SourceId, answered: Option<Span>) {
+        match (self.sources.get_mut(usize::from(source.0)), answered) {
+            (Some(latency), Some(after)) => latency.answered(now, after),
+            (Some(latency), None) => latency.failed(now),
+            (None, _) => self.ignored += 1,
+        }
+    }
+
+    /// An outside worker's heartbeat took this long there and back.
+    pub fn heartbeat(&mut self, now: Time, worker: WorkerId, round_trip: Span) {
+        let window = self.settings.latency_window;
+        match self.workers.get_mut(usize::from(worker.0)) {
+            Some(it) => it.round_trip.get_or_insert_with(|| Latency::new(window)).answered(now, round_trip),
+            None => self.ignored += 1,
+        }
+    }
+
+    /// What waits for a shard and moves out of it now; replaces what was told before.
+    pub fn occupancy(&mut self, place: Place, occupancy: Occupancy) {
+        match self.shard(place) {
+            Some(shard) => {
+                shard.occupancy = occupancy;
+                shard.seen |= occupancy != Occupancy::default();
+            }
+            None => self.ignored += 1,
+        }
+    }
+
+    /// What is expected of the near future; replaces what was told before. The first [`MAX_LOADS`] count.
+    pub fn expect(&mut self, mut loads: Vec<Load>) {
+        loads.truncate(MAX_LOADS);
+        self.loads = loads;
+    }
+
+    fn apply(&mut self, charges: &[Charge]) {
+        for &Charge { worker, place, resource, amount, from, to } in charges {
+            match self.workers.get_mut(usize::from(worker.0)) {
+                Some(worker) => worker.meters.charge(resource, amount, from, to),
+                None => self.ignored += 1,
+            }
+            // What was fetched for it was charged to the place by its transfer.
+            if let Some(place) = place.filter(|_| resource != Resource::Net) {
+                self.charge_place(place, resource, amount, from, to);
+            }
+        }
+    }
+
+    fn charge_place(&mut self, place: Place, resource: Resource, amount: f64, from: Time, to: Time) {
+        match self.shard(place) {
+            Some(shard) => {
+                shard.seen = true;
+                shard.meters.charge(resource, amount, from, to);
+                self.cells[usize::from(place.cell.0)].meters.charge(resource, amount, from, to);
+            }
+            None => self.ignored += 1,
+        }
+    }
+
+    fn shard(&mut self, place: Place) -> Option<&mut Shard> {
+        self.cells.get_mut(usize::from(place.cell.0))?.shards.get_mut(usize::from(place.shard))
+    }
+
+    // ---- heat -------------------------------------------------------------------------------------------
+
+    /// How busy everything is.
+    pub fn heat(&self, now: Time) -> Heat {
+        let host = self.host_state(now);
+        Heat {
+            at: now,
+            workers: (0..self.workers.len()).map(|w| self.worker_heat(w, now, &host)).collect(),
+            cells: (0..self.cells.len()).map(|c| self.cell_heat(c, now)).collect(),
+            shards: (0..self.cells.len()).map(|c| self.shard_heat(c, now)).collect(),
+            host: host.map(|h| h.map_or(0.0, |h| (h.used / h.capacity).clamp(0.0, 1.0))),
+        }
+    }
+
+    /// `u_w[r]`: the share of what a worker may use that a new task would not get at once, because its own
+    /// tasks use it or because the host has no more: `1 − min(capacity − own use, what the host has left) /
+    /// capacity`. (Its own use alone would call an idle worker cool on a host that others keep busy; the
+    /// host's alone would call all workers the same.)
+    fn worker_heat(&self, worker: usize, now: Time, host: &[Option<HostResource>; 4]) -> PerResource {
+        let info = &self.settings.workers[worker];
+        let own = self.workers[worker].meters.rates(now);
+        let declared = info.capacity.amounts();
+        [0, 1, 2, 3].map(|r| {
+            let host = host[r].as_ref().filter(|_| info.on_host);
+            let utilisation = match (declared[r].filter(|c| *c > 0.0), host) {
+                (Some(capacity), Some(host)) => {
+                    1.0 - (capacity - own[r]).min(host.left_of(capacity)) / capacity
+                }
+                (Some(capacity), None) => own[r] / capacity,
+                (None, Some(host)) => host.used / host.capacity,
+                (None, None) => 0.0,
+            };
+            utilisation.clamp(0.0, 1.0)
+        })
+    }
+
+    fn cell_heat(&self, cell: usize, now: Time) -> PerResource {
+        share_of(&self.cells[cell].meters.rates(now), &self.cell_capacity(cell), 1.0)
+    }
+
+    /// A shard's share of its cell's capacity is the same for each: one in `shards`. So a single hot shard
+    /// shows before its cell is hot as a whole.
+    fn shard_heat(&self, cell: usize, now: Time) -> Vec<PerResource> {
+        let capacity = self.cell_capacity(cell);
+        let shards = &self.cells[cell].shards;
+        let part = 1.0 / shards.len() as f64;
+        shards.iter().map(|s| share_of(&s.meters.rates(now), &capacity, part)).collect()
+    }
+
+    /// What a cell can take: as declared; for processors and memory, where its tasks run, else as the host.
+    pub(super) fn cell_capacity(&self, cell: usize) -> [Option<f64>; 4] {
+        let mut capacity = self.settings.cells[cell].capacity.amounts();
+        if let Some(rates) = &self.rates {
+            capacity[0] = capacity[0].or(Some(rates.cpus));
+            capacity[1] = capacity[1].or(Some(rates.memory_total_bytes));
+        }
+        capacity[2] = capacity[2].or(self.settings.host.io_bytes_per_s);
+        capacity[3] = capacity[3].or(self.host_net_capacity());
+        capacity
+    }
+
+    /// What a worker can take: as declared, else as the host.
+    pub(super) fn worker_capacity(&self, worker: usize) -> [Option<f64>; 4] {
+        let host = self.host_state(Time::ZERO);
+        let declared = self.settings.workers[worker].capacity.amounts();
+        [0, 1, 2, 3].map(|r| declared[r].or(host[r].as_ref().filter(|h| !h.is_share).map(|h| h.capacity)))
+    }
+
+    /// What the host uses, in the units of [`Monitor::host_state`].
+    fn host_used(&self, rates: &HostRates) -> PerResource {
+        let io = if self.settings.host.io_bytes_per_s.is_some() {
+            rates.disk_read_bytes_per_s + rates.disk_write_bytes_per_s
+        } else {
+            rates.disk_busy
+        };
+        let net = rates.net_receive_bytes_per_s + rates.net_send_bytes_per_s;
+        [rates.cpus_busy, rates.memory_used_bytes, io, net]
+    }
+
+    /// Use and capacity of the host, where both are known. Disks without a declared capacity count by the
+    /// share of time in which the busiest one has work.
+    fn host_state(&self, now: Time) -> [Option<HostResource>; 4] {
+        let used = self.host.rates(now);
+        let Some(rates) = &self.rates else { return [None; 4] };
+        let io = self.settings.host.io_bytes_per_s;
+        let capacity =
+            [Some(rates.cpus), Some(rates.memory_total_bytes), io.or(Some(1.0)), self.host_net_capacity()];
+        [0, 1, 2, 3].map(|r| {
+            let capacity = capacity[r].filter(|c| *c > 0.0)?;
+            Some(HostResource { used: used[r], capacity, is_share: r == 2 && io.is_none() })
+        })
+    }
+
+    fn host_net_capacity(&self) -> Option<f64> {
+        let measured = self.sample.as_ref().and_then(|(_, s)| s.net_speed_bytes_per_s);
+        self.settings.host.net_bytes_per_s.or(measured)
+    }
+
+    /// How far back the meters remember to any effect.
+    fn memory_of_the_meters(&self) -> Span {
+        match self.settings.smoothing {
+            Smoothing::HalfLife(span) => Span::from_us(span.as_us().saturating_mul(20)),
+            Smoothing::Window(span) => span,
+        }
+    }
+
+    // ---- for those who watch ----------------------------------------------------------------------------
+
+    /// Everything at once, for metrics and status pages.
+    pub fn report(&self, now: Time) -> Report {
+        let source = |(i, latency): (usize, &Latency)| SourceReport {
+            source: SourceId(i as u16),
+            latency: Latency::summary(now, std::iter::once(latency)),
+        };
+        let occupied =
+            self.cells.iter().enumerate().flat_map(|(c, cell)| {
+                cell.shards.iter().enumerate().filter(|(_, s)| s.seen).map(move |(s, shard)| {
+                    (Place { cell: CellId(c as u16), shard: s as u16 }, shard.occupancy)
+                })
+            });
+        Report {
+            heat: self.heat(now),
+            host: self.rates.clone(),
+            workers: self.workers.iter().map(|w| w.totals).collect(),
+            cells: self.cells.iter().map(|c| c.totals).collect(),
+            sources: self.sources.iter().enumerate().map(source).collect(),
+            occupancy: occupied.collect(),
+            running: self.attempts.len(),
+            sampler: SamplerReport {
+                interval: self.pace.interval(),
+                share: self.pace.share(),
+                budget: self.pace.budget(),
+            },
+            series: self.series.stats(),
+            ignored: self.ignored,
+        }
+    }
+
+    /// What was recorded.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// Names and capacities, outside workers included.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+/// Use and capacity of the host in one resource.
+#[derive(Clone, Copy, Debug)]
+struct HostResource {
+    used: f64,
+    capacity: f64,
+    /// Whether both are shares of time and say nothing about amounts.
+    is_share: bool,
+}
+
+impl HostResource {
+    /// How much of a worker's `capacity` the host could give.
+    fn left_of(&self, capacity: f64) -> f64 {
+        let left = (self.capacity - self.used).max(0.0);
+        if self.is_share { left * capacity } else { left }
+    }
+}
+
+/// Rates over `part` of a capacity, in [0, 1]; 0 where it is not known.
+fn share_of(rates: &PerResource, capacity: &[Option<f64>; 4], part: f64) -> PerResource {
+    [0, 1, 2, 3].map(|r| {
+        let capacity = capacity[r].map(|c| c * part).filter(|c| *c > 0.0);
+        capacity.map_or(0.0, |c| (rates[r] / c).clamp(0.0, 1.0))
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::attempts::tests::{at, outcome, running, sample, usage};
+    use super::super::settings::{CellInfo, SourceInfo};
+    use super::*;
+    use crate::flow::Usage;
+    use proptest::prelude::*;
+
+    pub(in super::super) const GIB: u64 = 1 << 30;
+
+    pub(in super::super) fn capacity(cpus: f64, memory: u64, io: f64, net: f64) -> Capacity {
+        Capacity {
+            cpus: Some(cpus),
+            memory_bytes: Some(memory),
+            io_bytes_per_s: Some(io),
+            net_bytes_per_s: Some(net),
+        }
+    }
+
+    /// Two workers on a host of four processors, one outside; two cells, each with a source.
+    pub(in super::super) fn settings() -> Settings {
+        let worker = |name: &str, on_host| WorkerInfo {
+            name: name.to_owned(),
+            capacity: capacity(2.0, GIB, 100.0, 100.0),
+            on_host,
+        };
+        let cell = |name: &str, shards| CellInfo {
+            name: name.to_owned(),
+            capacity: capacity(2.0, GIB, 200.0, 100.0),
+            shards,
+        };
+        let source = |name: &str, cell| SourceInfo { name: name.to_owned(), cell: CellId(cell) };
+        Settings {
+            workers: vec![worker("fast", true), worker("slow", true), worker("far", false)],
+            cells: vec![cell("nas", 4), cell("s3", 1)],
+            sources: vec![source("volumes", 0), source("copies", 0), source("archive", 1)],
+            ..Settings::default()
+        }
+    }
+
+    pub(in super::super) fn monitor() -> Monitor {
+        Monitor::new(settings()).unwrap()
+    }
+
+    pub(in super::super) fn place(cell: u16, shard: u16) -> Place {
+        Place { cell: CellId(cell), shard }
+    }
+
+    /// The host at `s` seconds when it had `busy` of four processors busy all the time.
+    pub(in super::super) fn host(s: f64, busy: f64) -> HostSample {
+        HostSample {
+            cpus: 4,
+            cpu_busy: Span::from_s(busy * s),
+            cpu_idle: Span::from_s((4.0 - busy) * s),
+            memory_total_bytes: 16 * GIB,
+            memory_available_bytes: 12 * GIB,
+            ..HostSample::default()
+        }
+    }
+
+    fn close(found: f64, wanted: f64) {
+        assert!((found - wanted).abs() < 0.02, "{found} is not {wanted}");
+    }
+
+    /// A minute in which task 1 keeps `cpus` processors of `worker` busy for a place.
+    fn busy_minute(monitor: &mut Monitor, worker: u16, about: Place, cpus: f64, host_busy: f64) {
+        monitor.running(Running { place: Some(about), ..running(1, worker, 0, 0.0) });
+        for s in 1..=60 {
+            let s = f64::from(s);
+            monitor.children(at(s), TaskId(1), sample(cpus * s, GIB / 4, (50.0 * s) as u64));
+            monitor.host(at(s), host(s, host_busy));
+            monitor.round(at(s), Span::from_ms(1));
+        }
+    }
+
+    #[test]
+    fn a_running_child_heats_its_worker_its_cell_and_its_shard() {
+        let mut monitor = monitor();
+        busy_minute(&mut monitor, 0, place(0, 2), 1.0, 1.0);
+        let heat = monitor.heat(at(60.0));
+        for (r, wanted) in [0.5, 0.25, 0.5, 0.0].into_iter().enumerate() {
+            close(heat.workers[0][r], wanted);
+        }
+        for (r, wanted) in [0.5, 0.25, 0.25, 0.0].into_iter().enumerate() {
+            close(heat.cells[0][r], wanted);
+        }
+        // A quarter of the cell's capacity is this shard's: it has all of the cell's use.
+        close(heat.shards[0][2][0], 1.0);
+        assert_eq!(heat.shards[0][1], [0.0; 4]);
+        assert_eq!(heat.cells[1], [0.0; 4]);
+        close(heat.host[0], 0.25);
+        close(heat.host[1], 0.25);
+        // Nobody else is hot: the host has three processors left, worker 1 wants two.
+        assert_eq!(heat.workers[1][0], 0.0);
+    }
+
+    #[test]
+    fn an_idle_worker_is_hot_when_the_host_has_nothing_left_and_an_outside_one_is_not() {
+        let mut monitor = monitor();
+        busy_minute(&mut monitor, 0, place(0, 0), 1.0, 3.0);
+        let heat = monitor.heat(at(60.0));
+        // One processor is left: half of what worker 1 may use.
+        close(heat.workers[1][0], 0.5);
+        close(heat.workers[0][0], 0.5);
+        assert_eq!(heat.workers[2][0], 0.0);
+    }
+
+    #[test]
+    fn a_worker_without_limits_is_as_busy_as_the_host() {
+        let mut settings = settings();
+        settings.workers[1].capacity = Capacity::default();
+        let mut monitor = Monitor::new(settings).unwrap();
+        busy_minute(&mut monitor, 0, place(0, 0), 1.0, 3.0);
+        close(monitor.heat(at(60.0)).workers[1][0], 0.75);
+    }
+
+    #[test]
+    fn memory_in_use_before_the_start_counts_at_once() {
+        let mut monitor = monitor();
+        monitor.host(at(0.0), host(0.0, 0.0));
+        monitor.host(at(1.0), host(1.0, 2.0));
+        let heat = monitor.heat(at(1.0));
+        close(heat.host[1], 0.25);
+        close(heat.host[0], 0.5);
+    }
+
+    #[test]
+    fn samples_then_outcome_heat_like_the_outcome_alone() {
+        let place = Some(place(0, 1));
+        let (mut live, mut late) = (monitor(), monitor());
+        live.running(Running { place, ..running(1, 0, 0, 0.0) });
+        for s in 1..=4 {
+            live.children(at(f64::from(s)), TaskId(1), sample(1.5 * f64::from(s), 0, 20 * s as u64));
+        }
+        let end = outcome(1, 0, 5.0, Usage { net_bytes: 40, ..usage(5.0, 7.5, 0, 100) });
+        live.outcome(&end, place);
+        late.outcome(&end, place);
+        let (live, late) = (live.heat(at(6.0)), late.heat(at(6.0)));
+        for r in 0..4 {
+            close(live.workers[0][r], late.workers[0][r]);
+            close(live.cells[0][r], late.cells[0][r]);
+        }
+        assert!(live.workers[0][0] > 0.2 && live.workers[0][3] > 0.0);
+    }
+
+    #[test]
+    fn heat_fades_when_the_work_ends() {
+        let mut monitor = monitor();
+        busy_minute(&mut monitor, 0, place(0, 0), 2.0, 2.0);
+        monitor.outcome(&outcome(1, 0, 60.0, usage(60.0, 120.0, GIB / 4, 3_000)), Some(place(0, 0)));
+        assert!(monitor.heat(at(60.0)).cells[0][0] > 0.97);
+        close(monitor.heat(at(65.0)).cells[0][0], 0.5);
+        assert!(monitor.heat(at(100.0)).cells[0][0] < 0.01);
+        assert_eq!(monitor.report(at(60.0)).workers[0].cpu_s, 120.0);
+    }
+
+    #[test]
+    fn smoothing_is_what_the_settings_say() {
+        let reading = |smoothing| {
+            let mut monitor = Monitor::new(Settings { smoothing, ..settings() }).unwrap();
+            monitor.outcome(&outcome(1, 0, 10.0, usage(10.0, 10.0, 0, 0)), None);
+            [10.0, 12.0, 20.0].map(|s| monitor.heat(at(s)).workers[0][0])
+        };
+        let quick = reading(Smoothing::HalfLife(Span::from_secs(2)));
+        let slow = reading(Smoothing::HalfLife(Span::from_secs(20)));
+        for (found, wanted) in quick.iter().zip([0.48, 0.24, 0.015]) {
+            close(*found, wanted);
+        }
+        for (found, wanted) in slow.iter().zip([0.146, 0.137, 0.104]) {
+            close(*found, wanted);
+        }
+        let window = reading(Smoothing::Window(Span::from_secs(10)));
+        for (found, wanted) in window.iter().zip([0.5, 0.4, 0.0]) {
+            assert!((found - wanted).abs() < 0.07, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn transfers_heat_the_cell_they_read_from() {
+        let mut monitor = monitor();
+        let slice = |s: f64, first: bool| Transfer {
+            source: SourceId(0),
+            place: place(0, 3),
+            bytes: 50,
+            started: at(s),
+            ended: at(s + 1.0),
+            first_byte: first.then(|| Span::from_ms(40)),
+            failed: false,
+        };
+        (0..60).for_each(|s| monitor.transfer(&slice(f64::from(s), s == 0)));
+        let heat = monitor.heat(at(60.0));
+        // 50 bytes a second of 100 over the network, of 200 from disks; the shard has a quarter of each.
+        close(heat.cells[0][3], 0.5);
+        close(heat.cells[0][2], 0.25);
+        close(heat.shards[0][3][3], 1.0);
+        let report = monitor.report(at(60.0));
+        assert_eq!((report.cells[0].net_bytes, report.cells[0].io_bytes), (3_000, 3_000));
+        assert_eq!(report.sources[0].latency.count, 1);
+        assert_eq!(report.occupancy, [(place(0, 3), Occupancy::default())]);
+    }
+
+    #[test]
+    fn a_dead_source_shows_as_failures() {
+        let mut monitor = monitor();
+        monitor.probe(at(0.0), SourceId(2), None);
+        monitor.probe(at(1.0), SourceId(2), Some(Span::from_ms(7)));
+        monitor.probe(at(1.0), SourceId(9), None);
+        let report = monitor.report(at(2.0));
+        assert_eq!((report.sources[2].latency.failures, report.sources[2].latency.count), (1, 1));
+        assert_eq!(report.ignored, 1);
+    }
+
+    #[test]
+    fn outside_workers_are_attached_later() {
+        let mut monitor = monitor();
+        let info = WorkerInfo { name: "gpu".into(), capacity: capacity(8.0, GIB, 1.0, 1.0), on_host: false };
+        monitor.attach(WorkerId(4), info);
+        monitor.heartbeat(at(0.0), WorkerId(4), Span::from_ms(3));
+        monitor.outcome(&outcome(1, 4, 1.0, usage(1.0, 8.0, 0, 0)), None);
+        let heat = monitor.heat(at(1.0));
+        assert_eq!(heat.workers.len(), 5);
+        assert!(heat.workers[4][0] > 0.1);
+        monitor.attach(WorkerId(60_000), settings().workers[0].clone());
+        assert_eq!(monitor.report(at(1.0)).ignored, 1);
+    }
+
+    #[test]
+    fn dear_rounds_slow_the_sampler_down() {
+        let mut monitor = monitor();
+        assert_eq!(monitor.round(at(0.0), Span::from_ms(1)), Span::from_secs(1));
+        let slowed = (1..20).map(|s| monitor.round(at(f64::from(s)), Span::from_ms(80))).last();
+        assert!(slowed.is_some_and(|i| i > Span::from_secs(7)), "{slowed:?}");
+        assert!(monitor.report(at(20.0)).sampler.share <= 0.01 + 1e-9);
+    }
+
+    /// One fact, whatever it may be; small numbers so that they meet.
+    fn fact(monitor: &mut Monitor, now: f64, (what, a, b, x): (u8, u16, u16, f64)) {
+        let (task, spot, moment) = (u64::from(a % 5), place(b % 4, a % 6), at(now));
+        match what {
+            0 => monitor.host(moment, host(now, x.min(4.0))),
+            1 => {
+                let expected = (b % 2 == 0).then(|| usage(x, 2.0 * x, 1_000, 500));
+                monitor.running(Running { place: Some(spot), expected, ..running(task, a % 5, 0, now) });
+            }
+            2 => monitor.children(moment, TaskId(task), sample(x, GIB, 1_000 * u64::from(b))),
+            3 => monitor.outcome(&outcome(task, a % 5, now, usage(x, 3.0 * x, GIB, 70)), Some(spot)),
+            4 => monitor.transfer(&Transfer {
+                source: SourceId(a % 4),
+                place: spot,
+                bytes: u64::from(b) * 1_000,
+                started: at(now - x),
+                ended: moment,
+                first_byte: (b % 3 == 0).then(|| Span::from_s(x)),
+                failed: b % 5 == 0,
+            }),
+            5 => monitor.probe(moment, SourceId(a % 4), (b % 2 == 0).then(|| Span::from_s(x))),
+            6 => monitor.occupancy(spot, Occupancy { queued: b.into(), transfers: a.into() }),
+            7 => monitor.heartbeat(moment, WorkerId(a % 5), Span::from_s(x)),
+            _ => drop(monitor.round(moment, Span::from_s(x / 100.0))),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn any_facts_in_any_order_leave_heat_within_its_bounds(
+            facts in proptest::collection::vec(((0_u8..10, 0_u16..50, 0_u16..50, 0.0..5.0), 0.0..3.0), 1..200),
+            window in any::<bool>(),
+        ) {
+            let span = Span::from_secs(5);
+            let smoothing = if window { Smoothing::Window(span) } else { Smoothing::HalfLife(span) };
+            let mut monitor = Monitor::new(Settings { smoothing, ..settings() }).unwrap();
+            let mut now = 0.0;
+            for (what, wait) in facts {
+                now += wait;
+                fact(&mut monitor, now, what);
+                monitor.assert_invariants(at(now));
+            }
+        }
+    }
+
+    impl Monitor {
+        fn assert_invariants(&self, now: Time) {
+            let heat = self.heat(now);
+            let all = heat
+                .workers
+                .iter()
+                .chain(&heat.cells)
+                .chain(heat.shards.iter().flatten())
+                .chain([&heat.host]);
+            for u in all.flatten() {
+                assert!((0.0..=1.0).contains(u), "{heat:?}");
+            }
+            assert_eq!(heat.workers.len(), self.settings.workers.len());
+            assert_eq!(heat.shards.len(), self.settings.cells.len());
+            for (shards, cell) in heat.shards.iter().zip(&self.settings.cells) {
+                assert_eq!(shards.len(), usize::from(cell.shards));
+            }
+            let report = self.report(now);
+            assert_eq!(report.heat, heat);
+            assert!(report.sampler.interval >= self.settings.interval);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The actor that owns the predictor.
+//!
+//! - **Told by** dispatch ([`Learned`], in the record's order; [`Arrived`]), the monitor ([`Heat`]), the
+//!   roster ([`Standings`]).
+//! - **Tells** the prefetcher which tasks an entity is expected to bring ([`Foreseen`]), after each of its
+//!   arrivals and ends.
+//! - **After it stops**: its snapshot and the outcomes on record since give the same state.
+
+use super::Predict;
+use crate::flow::{Arrived, Heat, Standings};
+use crate::message::{Fact, Foreseen, Learned};
+use crate::time::{Clock, Span, Time};
+use actix::prelude::*;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Keeps a snapshot: the outcome's number that it reaches, and the bytes; must not block.
+pub type SnapshotKeeper = Box<dyn FnMut(u64, Vec<u8>)>;
+
+/// A question to the predictor, with the time of asking.
+pub type Question = Box<dyn FnOnce(&mut Predict, Time) + Send>;
+
+/// Look at the predictor, for those who show it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Look(pub Question);
+
+/// Make a snapshot now; answered when it was handed to its keeper.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Snapshot;
+
+/// The actor.
+pub struct PredictActor {
+    core: Predict,
+    clock: Clock,
+    told: Vec<Recipient<Fact<Foreseen>>>,
+    keeper: SnapshotKeeper,
+    every: Span,
+    kept: u64,
+}
+
+impl PredictActor {
+    /// With the state that was on record; a snapshot is made every `every`.
+    pub fn new(
+        core: Predict,
+        clock: Clock,
+        told: Vec<Recipient<Fact<Foreseen>>>,
+        keeper: SnapshotKeeper,
+        every: Span,
+    ) -> PredictActor {
+        let kept = core.seq();
+        PredictActor { core, clock, told, keeper, every, kept }
+    }
+
+    fn foresee(&mut self, entity: &Arc<str>) {
+        let now = self.clock.now();
+        let expected = self.core.expected(entity, now);
+        for p in &self.told {
+            // Who has no room gets the next one of this entity, which replaces this one.
+            let _ = p.try_send(Fact(Foreseen { entity: entity.clone(), expected: expected.clone() }));
+        }
+    }
+
+    fn snapshot(&mut self) {
+        if self.core.seq() > self.kept {
+            self.kept = self.core.seq();
+            (self.keeper)(self.kept, self.core.to_bytes());
+        }
+    }
+}
+
+impl Actor for PredictActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(16_384);
+        ctx.run_interval(self.every.to_std(), |actor, _| actor.snapshot());
+    }
+}
+
+impl Handler<Fact<Arrived>> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Arrived>, _: &mut Context<Self>) {
+        self.core.arrived(&msg.0);
+        if let Some(entity) = &msg.0.entity {
+            self.foresee(entity);
+        }
+    }
+}
+
+impl Handler<Learned> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
+        let Some(seq) = msg.seq else { return };
+        self.core.learn(seq, &msg.outcome);
+        if let Some(entity) = &msg.outcome.entity {
+            self.foresee(entity);
+        }
+    }
+}
+
+impl Handler<Fact<Heat>> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Heat>, _: &mut Context<Self>) {
+        self.core.heated(msg.0);
+    }
+}
+
+impl Handler<Fact<Standings>> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Standings>, _: &mut Context<Self>) {
+        self.core.stand(msg.0);
+    }
+}
+
+impl Handler<Look> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Look, _: &mut Context<Self>) {
+        (msg.0)(&mut self.core, self.clock.now());
+    }
+}
+
+impl Handler<Snapshot> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, _: Snapshot, _: &mut Context<Self>) {
+        self.snapshot();
+    }
+}
+
+/// Asks the predictor something, from elsewhere.
+///
+/// # Errors
+/// If the actor is gone.
+pub async fn look<R: Send + 'static>(
+    predict: &Addr<PredictActor>,
+    ask: impl FnOnce(&mut Predict, Time) -> R + Send + 'static,
+) -> Result<R, MailboxError> {
+    let (tx, rx) = oneshot::channel();
+    predict.send(Look(Box::new(move |core, now| _ = tx.send(ask(core, now))))).await?;
+    rx.await.map_err(|_| MailboxError::Closed)
+}

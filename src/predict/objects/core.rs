@@ -1,0 +1,752 @@
+//! Which objects will be would-be misses soon, with what probability, and whether to stage them.
+//!
+//! Learned from accesses alone, for what no template names. A *would-be miss* is a miss, the first use of a
+//! staged object, or a hit on a protected one: what the pool would have missed, had nobody predicted anything.
+//! Five kinds of evidence propose candidates ([`Kind`]); [`Calibration`] turns evidence into a probability,
+//! [`Account`] says which probability is worth its bytes, and the shadow table follows all candidates, staged
+//! or not. A candidate that is in the pool already is protected instead: no byte is spent.
+//!
+//! One predictor learns for one pool. The caller tells what tasks asked for and how the pool answered
+//! ([`ObjectPredictor::observe`]), what came and what left, and carries out the [`Proposal`]s. Cost: under a
+//! microsecond an access; memory: see [`ObjectPredictor::model_bytes`], fixed but for 4,096 candidates and 512
+//! shapes of names.
+
+use super::associate::{Associations, SUCCESSORS};
+use super::calibrate::{CONTEXTS, Calibration, kinds_of};
+use super::catalogue::{Catalogue, Id, NO_CANDIDATE};
+use super::neighbours::Neighbours;
+use super::runs::{Runs, after};
+use super::shadow::Shadow;
+use super::snapshot::{Bad, Reader, Writer};
+use super::stream::{Proposed, Stream};
+use super::worth::{Account, SourceSpeed};
+use crate::flow::ObjectName;
+
+/// Evidence that an object comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It was a would-be miss soon after an access to this object.
+    Near,
+    /// It was a would-be miss soon after another one.
+    Chain,
+    /// It continues an arithmetic run over the numbers in names.
+    Run,
+    /// It followed the last time when would-be misses came in this order.
+    Stream,
+    /// It lies at a usual difference from the last would-be miss.
+    Neighbour,
+}
+
+/// Nodes of the two association tables.
+const NEAR_NODES: usize = 1 << 16;
+const CHAIN_NODES: usize = 1 << 15;
+/// Would-be misses that the stream's log holds.
+const LOG: usize = 1 << 17;
+/// Last accesses, and last would-be misses, that learn what followed them.
+const NEAR_LOOK: usize = 3;
+const CHAIN_LOOK: usize = 4;
+/// Bounds of a candidate's time, in inserts of the pool: as long as a resident object stays, within these.
+const HORIZON: (u64, u64) = (32, 2048);
+/// A resident object expected with at least this probability is protected.
+const PROTECT: f32 = 0.2;
+
+/// How the pool answered a task's demand for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was there, and nothing but the pool's own order had kept it.
+    Hit,
+    /// It was there, but a prediction had kept it from the cold end.
+    ProtectedHit,
+    /// It was there because it had been staged; this was its first use.
+    StagedHit,
+    /// It was not there.
+    Miss,
+}
+
+/// One object that a task asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// Which object.
+    pub object: &'a ObjectName,
+    /// Its size.
+    pub bytes: u64,
+    /// How the pool answered.
+    pub answer: Answer,
+}
+
+/// What the predictor needs to know of the pool that it predicts for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PoolFacts {
+    /// What it may hold.
+    pub capacity_bytes: u64,
+    /// What it holds.
+    pub entry_bytes: u64,
+    /// How many objects it holds.
+    pub entries: u64,
+    /// Arrivals in its main part so far.
+    pub inserts: u64,
+}
+
+impl PoolFacts {
+    fn mean_bytes(&self) -> f64 {
+        (self.entry_bytes as f64 / self.entries.max(1) as f64).max(1.0)
+    }
+    fn horizon(&self) -> u64 {
+        let objects = (self.capacity_bytes as f64 / self.mean_bytes()) as u64;
+        objects.clamp(HORIZON.0, HORIZON.1)
+    }
+}
+
+/// What the predictor asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Proposal {
+    /// Stage this object. Tell [`ObjectPredictor::declined`] if that is not done.
+    Stage {
+        /// Which object.
+        object: ObjectName,
+        /// Its size; guessed from a sibling's if it was never seen.
+        bytes: u64,
+        /// Probability that it is needed before its time is up.
+        p: f64,
+        /// The probability from which it is worth it.
+        break_even: f64,
+    },
+    /// Keep this resident object from the cold end.
+    Protect(ObjectName),
+    /// The time of this staged object is up: if nobody has used it, it may go.
+    Release(ObjectName),
+}
+
+/// Learns which objects follow which, for one pool.
+pub struct ObjectPredictor {
+    catalogue: Catalogue,
+    near: Associations,
+    chain: Associations,
+    stream: Stream,
+    runs: Runs,
+    neighbours: Neighbours,
+    calibration: Calibration,
+    shadow: Shadow,
+    account: Account,
+    speed: SourceSpeed,
+    /// The last accesses, and the last would-be misses, newest first.
+    recent: Recent<NEAR_LOOK>,
+    missed: Recent<CHAIN_LOOK>,
+    /// Counts accesses; wraps.
+    now: u32,
+    facts: PoolFacts,
+    /// Candidates that gained evidence in this event.
+    changed: Vec<u32>,
+    proposed: Vec<Proposed>,
+}
+
+/// The last few objects, newest first.
+#[derive(Clone, Copy, Debug)]
+struct Recent<const N: usize>([Id; N]);
+
+impl<const N: usize> Recent<N> {
+    fn push(&mut self, id: Id) {
+        self.0.rotate_right(1);
+        self.0[0] = id;
+    }
+    fn iter(&self) -> impl Iterator<Item = (u8, Id)> {
+        (1..).zip(self.0).filter(|(_, id)| *id != Id::NONE)
+    }
+}
+
+/// What a cell is worth before anything was seen, by kind and class.
+fn prior(kind: usize, class: usize) -> f32 {
+    match kind {
+        k if k == Kind::Run as usize || k == Kind::Stream as usize => 0.5,
+        k if k == Kind::Neighbour as usize => 0.2,
+        _ => (class % 16) as f32 / 15.0 * 0.6,
+    }
+}
+
+impl ObjectPredictor {
+    /// Knows nothing yet. `max_names` bounds the catalogue (8,192 to a million); `speed` is that of the objects' source.
+    pub fn new(max_names: usize, speed: SourceSpeed) -> ObjectPredictor {
+        ObjectPredictor {
+            catalogue: Catalogue::new(max_names),
+            near: Associations::new(NEAR_NODES),
+            chain: Associations::new(CHAIN_NODES),
+            stream: Stream::new(LOG),
+            runs: Runs::new(),
+            neighbours: Neighbours::new(),
+            calibration: Calibration::new(prior),
+            shadow: Shadow::new(),
+            account: Account::new(),
+            speed,
+            recent: Recent([Id::NONE; NEAR_LOOK]),
+            missed: Recent([Id::NONE; CHAIN_LOOK]),
+            now: 0,
+            facts: PoolFacts { capacity_bytes: 0, entry_bytes: 0, entries: 0, inserts: 0 },
+            changed: vec![],
+            proposed: vec![],
+        }
+    }
+
+    // ---- facts ---------------------------------------------------------------------------------------------
+
+    /// An object came into the pool, for whatever reason.
+    pub fn arrived(&mut self, object: &ObjectName) {
+        let id = self.catalogue.id(object);
+        self.item_mut(id).resident = true;
+    }
+    /// An object left the pool.
+    pub fn left(&mut self, object: &ObjectName) {
+        let Some(id) = self.catalogue.find(object) else { return };
+        self.item_mut(id).resident = false;
+        let at = self.item_mut(id).candidate;
+        if at != NO_CANDIDATE && self.shadow.get(at).issued {
+            self.close(at, false);
+        }
+    }
+    /// A proposal to stage was not carried out: it is followed, but its bytes were not spent.
+    pub fn declined(&mut self, object: &ObjectName) {
+        let Some(id) = self.catalogue.find(object) else { return };
+        let at = self.item_mut(id).candidate;
+        if at != NO_CANDIDATE {
+            self.shadow.get_mut(at).issued = false;
+        }
+    }
+    /// One task asked for these objects together; `facts` are those after the pool has answered. Appends what
+    /// should be done now.
+    pub fn observe(&mut self, accesses: &[Access<'_>], facts: PoolFacts, out: &mut Vec<Proposal>) {
+        self.facts = facts;
+        self.changed.clear();
+        for a in accesses {
+            self.settle_used(a);
+        }
+        self.settle_expired(out);
+        for a in accesses {
+            self.see(a, out);
+        }
+        self.account.settle(facts.mean_bytes(), self.now);
+        self.gate(out);
+    }
+    fn settle_used(&mut self, a: &Access<'_>) {
+        let id = self.catalogue.id(a.object);
+        let item = self.item_mut(id);
+        item.bytes = a.bytes;
+        let at = item.candidate;
+        if at != NO_CANDIDATE {
+            // On a plain hit somebody else had brought it: the guess was neither right in time nor wrong.
+            self.close(at, a.answer != Answer::Hit);
+        }
+    }
+    fn settle_expired(&mut self, out: &mut Vec<Proposal>) {
+        let horizon = self.facts.horizon();
+        while let Some(at) = self.shadow.expired(self.facts.inserts, horizon) {
+            let c = self.close(at, false);
+            if c.issued {
+                out.extend(self.catalogue.name(c.id).map(Proposal::Release));
+            }
+        }
+    }
+    fn close(&mut self, at: u32, used: bool) -> super::shadow::Candidate {
+        let c = self.shadow.close(at, used);
+        self.item_mut(c.id).candidate = NO_CANDIDATE;
+        self.calibration.learn(&c.evidence, &c.places, used);
+        if !used && c.issued {
+            self.account.wasted(c.bytes);
+        }
+        c
+    }
+    fn item_mut(&mut self, id: Id) -> &mut super::catalogue::Item {
+        self.catalogue.get_mut(id).expect("numbers of used names and of candidates are not stale")
+    }
+
+    // ---- learning ------------------------------------------------------------------------------------------
+
+    fn see(&mut self, a: &Access<'_>, out: &mut Vec<Proposal>) {
+        let id = self.catalogue.id(a.object);
+        let missed = a.answer != Answer::Hit;
+        self.now = self.now.wrapping_add(1);
+        self.account.accessed(a.bytes);
+        if missed {
+            for (lag, past) in self.recent.iter().filter(|&(_, past)| past != id) {
+                self.near.learn(past, id, lag);
+            }
+            for (lag, past) in self.missed.iter().filter(|&(_, past)| past != id) {
+                self.chain.learn(past, id, lag);
+            }
+        }
+        self.near.used(id, self.now);
+        self.recent.push(id);
+        if missed {
+            self.chain.used(id, self.now);
+            self.missed.push(id);
+        }
+        self.propose(id, missed, out);
+    }
+
+    // ---- proposals -----------------------------------------------------------------------------------------
+
+    fn propose(&mut self, id: Id, missed: bool, out: &mut Vec<Proposal>) {
+        let item = self.item_mut(id);
+        let (shape, fields, bytes) = (item.shape, item.fields, item.bytes);
+        if let Some(shape) = shape {
+            self.propose_run(shape, &fields, bytes, out);
+        }
+        self.propose_associated(Kind::Near, id, out);
+        if !missed {
+            return;
+        }
+        if let Some(shape) = shape {
+            self.propose_neighbours(shape, &fields, bytes, out);
+        }
+        self.propose_associated(Kind::Chain, id, out);
+        let mut proposed = std::mem::take(&mut self.proposed);
+        proposed.clear();
+        self.stream.step(id, &mut proposed);
+        for p in &proposed {
+            self.candidate(p.id, Kind::Stream, p.run_class * 8 + p.step_class, 0, out);
+        }
+        self.proposed = proposed;
+    }
+    /// Class = lag · 128 + strength · 16 + count over uses in fifteenths.
+    fn propose_associated(&mut self, kind: Kind, id: Id, out: &mut Vec<Proposal>) {
+        let table = if kind == Kind::Near { &self.near } else { &self.chain };
+        let Some(&node) = table.get(id) else { return };
+        for j in 0..SUCCESSORS {
+            let (count, uses) = (node.count[j], node.uses.max(1));
+            let ratio = (u16::from(count) * 15 / u16::from(uses)).min(15);
+            if count == 0 || ratio < 2 && count < 2 {
+                continue;
+            }
+            let strength = match count {
+                8.. => 5,
+                4.. => 4,
+                3 => 3,
+                2 => 2,
+                _ if uses == 1 => 1,
+                _ => 0,
+            };
+            let far = u16::from(node.lag[j] > 1);
+            self.candidate(node.successor[j], kind, far * 128 + strength * 16 + ratio, 0, out);
+        }
+    }
+    /// Class = steps that held · 16 + steps ahead.
+    fn propose_run(&mut self, shape: u32, fields: &[u64; 4], bytes: u64, out: &mut Vec<Proposal>) {
+        let Some(e) = self.runs.see(shape, *fields, self.now) else { return };
+        for step in e.from..=e.to {
+            let Some(next) = after(fields, &e.delta, step) else { break };
+            let id = self.catalogue.sibling(shape, next);
+            let class = e.len.min(15) * 16 + step.min(15);
+            self.candidate(id, Kind::Run, class as u16, bytes, out);
+        }
+    }
+    /// Class = seen before · 64 + share of the difference · 4 + rank.
+    fn propose_neighbours(&mut self, shape: u32, fields: &[u64; 4], bytes: u64, out: &mut Vec<Proposal>) {
+        let last = fields.iter().rposition(|&f| f != 0).unwrap_or(0);
+        let x = fields[last] as i64;
+        let usual = self.neighbours.see(shape, x, self.now);
+        for (rank, u) in usual.into_iter().enumerate().filter_map(|(rank, u)| Some((rank, u?))) {
+            // The next number is always worth following; other differences once they are usual.
+            if x + u.delta < 0 || u.delta != 1 && u.share < 1 {
+                continue;
+            }
+            let mut next = *fields;
+            next[last] = (x + u.delta) as u64;
+            let id = self.catalogue.sibling(shape, next);
+            let known = u16::from(self.item_mut(id).bytes > 0);
+            self.candidate(id, Kind::Neighbour, known * 64 + u.share * 4 + rank as u16, bytes, out);
+        }
+    }
+    /// Adds evidence for an object. A resident one is protected instead; `guess_bytes` stands in for a size
+    /// that is not known.
+    fn candidate(&mut self, id: Id, kind: Kind, class: u16, guess_bytes: u64, out: &mut Vec<Proposal>) {
+        let Some(item) = self.catalogue.get(id) else { return };
+        let bytes = if item.bytes > 0 { item.bytes } else { guess_bytes };
+        if bytes == 0 {
+            return;
+        }
+        let (resident, at) = (item.resident, item.candidate);
+        let cell = Calibration::cell_of(class, size_class(bytes, self.facts.mean_bytes()));
+        if resident {
+            if self.calibration.p(kind as usize, cell) >= PROTECT {
+                out.extend(self.catalogue.name(id).map(Proposal::Protect));
+            }
+            return;
+        }
+        let at = match at {
+            NO_CANDIDATE => {
+                let at = self.shadow.add(id, bytes, self.facts.inserts);
+                self.item_mut(id).candidate = at;
+                at
+            }
+            at => at,
+        };
+        let c = self.shadow.get_mut(at);
+        if c.issued {
+            return;
+        }
+        c.votes = c.votes.saturating_add(1);
+        self.calibration.charge(&mut c.evidence, kind as usize, cell);
+        self.changed.push(at);
+    }
+
+    // ---- the gate ------------------------------------------------------------------------------------------
+
+    fn gate(&mut self, out: &mut Vec<Proposal>) {
+        let changed = std::mem::take(&mut self.changed);
+        for &at in &changed {
+            let c = *self.shadow.get(at);
+            if c.issued {
+                continue;
+            }
+            let contexts = self.contexts(at);
+            let c = self.shadow.get_mut(at);
+            let p = f64::from(self.calibration.score(&c.evidence, contexts, &mut c.places));
+            let (id, bytes) = (c.id, c.bytes);
+            let break_even = self.account.break_even(bytes, self.speed);
+            if p >= break_even {
+                self.shadow.issue(at, self.facts.inserts);
+                let object = self.catalogue.name(id);
+                out.extend(object.map(|object| Proposal::Stage { object, bytes, p, break_even }));
+            }
+        }
+        self.changed = changed;
+    }
+    /// What a probability is refined by: (own record, number of proposals), and (kinds, age since last use).
+    fn contexts(&self, at: u32) -> [usize; 2] {
+        let c = self.shadow.get(at);
+        let votes = match c.votes {
+            0..=1 => 0,
+            2 => 1,
+            3..=4 => 2,
+            5..=7 => 3,
+            8..=12 => 4,
+            13..=20 => 5,
+            _ => 6,
+        };
+        let age = match self.near.get(c.id) {
+            None => 7,
+            Some(n) => ((self.now.wrapping_sub(n.last).saturating_add(1).ilog2() / 2) as usize).min(6),
+        };
+        let contexts =
+            [usize::from(self.shadow.record(c.id)) * 8 + votes, 128 + kinds_of(&c.evidence) * 8 + age];
+        debug_assert!(contexts.iter().all(|&c| c < CONTEXTS));
+        contexts
+    }
+
+    // ---- size and snapshot ---------------------------------------------------------------------------------
+
+    /// Memory of the model, bytes: tables, cells, candidates.
+    pub fn model_bytes(&self) -> usize {
+        self.near.memory_bytes()
+            + self.chain.memory_bytes()
+            + self.stream.memory_bytes()
+            + self.runs.memory_bytes()
+            + self.neighbours.memory_bytes()
+            + self.calibration.memory_bytes()
+            + self.shadow.memory_bytes()
+    }
+    /// Memory of the catalogue of names and sizes, bytes.
+    pub fn catalogue_bytes(&self) -> usize {
+        self.catalogue.memory_bytes()
+    }
+    /// Names in the catalogue.
+    pub fn names(&self) -> usize {
+        self.catalogue.len()
+    }
+    /// Everything that was learned, flat, versioned, with a checksum. The same history gives the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut to = Writer::new();
+        to.u32(self.now);
+        self.recent.0.iter().chain(&self.missed.0).for_each(|&id| to.id(id));
+        self.account.write(&mut to);
+        self.catalogue.write(&mut to);
+        self.near.write(&mut to);
+        self.chain.write(&mut to);
+        self.stream.write(&mut to);
+        self.runs.write(&mut to);
+        self.neighbours.write(&mut to);
+        self.calibration.write(&mut to);
+        self.shadow.write(&mut to);
+        to.finish()
+    }
+    /// Goes on where [`ObjectPredictor::to_bytes`] stopped. What the pool holds by now is told again by
+    /// [`ObjectPredictor::reconcile`].
+    ///
+    /// # Errors
+    /// [`Bad`] if the bytes are not such a snapshot.
+    pub fn from_bytes(bytes: &[u8], max_names: usize, speed: SourceSpeed) -> Result<ObjectPredictor, Bad> {
+        let mut from = Reader::new(bytes)?;
+        let mut p = ObjectPredictor::new(max_names, speed);
+        p.now = from.u32()?;
+        for id in p.recent.0.iter_mut().chain(&mut p.missed.0) {
+            *id = from.id()?;
+        }
+        p.account.read(&mut from)?;
+        p.catalogue.read(&mut from)?;
+        p.near.read(&mut from)?;
+        p.chain.read(&mut from)?;
+        p.stream.read(&mut from)?;
+        p.runs.read(&mut from)?;
+        p.neighbours.read(&mut from)?;
+        p.calibration.read(&mut from)?;
+        p.shadow.read(&mut from)?;
+        from.finish()?;
+        for (at, c) in p.shadow.open() {
+            p.catalogue.get_mut(c.id).ok_or(Bad::Value)?.candidate = at;
+        }
+        Ok(p)
+    }
+    /// The pool holds exactly these objects: after a restart.
+    pub fn reconcile<'a>(&mut self, objects: impl Iterator<Item = &'a ObjectName>) {
+        self.catalogue.clear_residents();
+        objects.for_each(|o| self.arrived(o));
+    }
+}
+
+/// An object's size relative to the pool's mean.
+fn size_class(bytes: u64, mean_bytes: f64) -> u16 {
+    match bytes as f64 / mean_bytes {
+        r if r < 0.25 => 0,
+        r if r < 4.0 => 1,
+        r if r < 32.0 => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+    /// A pool of `room` objects of one byte, FIFO, as far as the predictor can see one.
+    struct Pool {
+        predictor: ObjectPredictor,
+        room: usize,
+        queue: VecDeque<ObjectName>,
+        staged: BTreeSet<ObjectName>,
+        inserts: u64,
+        misses: u64,
+        issued: u64,
+        useful: u64,
+        log: Vec<Proposal>,
+    }
+
+    impl Pool {
+        fn new(room: usize) -> Pool {
+            Pool {
+                predictor: ObjectPredictor::new(1 << 14, SourceSpeed::default()),
+                room,
+                queue: VecDeque::new(),
+                staged: BTreeSet::new(),
+                inserts: 0,
+                misses: 0,
+                issued: 0,
+                useful: 0,
+                log: vec![],
+            }
+        }
+        fn facts(&self) -> PoolFacts {
+            let n = self.queue.len() as u64;
+            PoolFacts { capacity_bytes: self.room as u64, entry_bytes: n, entries: n, inserts: self.inserts }
+        }
+        fn put(&mut self, object: &ObjectName) {
+            self.queue.push_back(object.clone());
+            self.predictor.arrived(object);
+            if self.queue.len() > self.room
+                && let Some(gone) = self.queue.pop_front()
+            {
+                self.staged.remove(&gone);
+                self.predictor.left(&gone);
+            }
+        }
+        fn access(&mut self, name: &str) {
+            let object = ObjectName::new(name);
+            let answer = if self.staged.remove(&object) {
+                self.useful += 1;
+                Answer::StagedHit
+            } else if self.queue.contains(&object) {
+                Answer::Hit
+            } else {
+                self.misses += 1;
+                self.inserts += 1;
+                self.put(&object);
+                Answer::Miss
+            };
+            let mut out = vec![];
+            self.predictor.observe(&[Access { object: &object, bytes: 1, answer }], self.facts(), &mut out);
+            for proposal in &out {
+                match proposal {
+                    Proposal::Stage { object, p, break_even, .. } => {
+                        assert!(p >= break_even && *p <= 1.0 && *break_even > 0.0);
+                        assert!(!self.queue.contains(object), "what is there is not staged");
+                        self.issued += 1;
+                        self.put(object);
+                        self.staged.insert(object.clone());
+                    }
+                    Proposal::Release(object) => {
+                        if self.staged.remove(object) {
+                            self.queue.retain(|o| o != object);
+                            self.predictor.left(object);
+                        }
+                    }
+                    Proposal::Protect(object) => assert!(self.queue.contains(object)),
+                }
+            }
+            self.log.append(&mut out);
+        }
+    }
+
+    impl ObjectPredictor {
+        /// Panics if the catalogue and the shadow table disagree about who is a candidate.
+        fn assert_invariants(&self) {
+            let open: BTreeMap<u32, Id> = self.shadow.open().map(|(at, c)| (at, c.id)).collect();
+            for (&at, &id) in &open {
+                assert_eq!(self.catalogue.get(id).expect("a candidate is not stale").candidate, at);
+            }
+            assert_eq!(self.catalogue.candidates(), open.len());
+            assert!(self.model_bytes() <= 8 << 20, "{} bytes", self.model_bytes());
+        }
+    }
+
+    #[test]
+    fn loop_longer_than_the_pool_is_staged_after_two_rounds() {
+        let mut pool = Pool::new(50);
+        for round in 0..6 {
+            let before = pool.misses;
+            (0..200).for_each(|i| pool.access(&format!("s:{:x}q", i * 7919 + 77_777)));
+            if round >= 2 {
+                assert!(pool.misses - before < 20, "round {round}: {} misses", pool.misses - before);
+            }
+        }
+        pool.predictor.assert_invariants();
+    }
+
+    #[test]
+    fn numbered_objects_are_staged_before_they_were_ever_seen() {
+        let mut pool = Pool::new(50);
+        (0..500).for_each(|i| pool.access(&format!("s:part-{i:05}")));
+        assert!(pool.misses < 30, "{} misses", pool.misses);
+        assert!(pool.issued < 540, "{} issued", pool.issued);
+    }
+
+    #[test]
+    fn chance_is_not_staged() {
+        let mut pool = Pool::new(50);
+        let mut rng = fastrand::Rng::with_seed(11);
+        for _ in 0..20_000 {
+            pool.access(&format!("s:{:x}z", 99_999 + rng.u32(0..5_000) * 65_537));
+        }
+        assert!(pool.issued < 200, "{} of {} were useful", pool.useful, pool.issued);
+    }
+
+    #[test]
+    fn object_that_left_unused_counts_against_its_evidence() {
+        let mut pool = Pool::new(4);
+        for i in 0..2_000 {
+            // Each a is followed by a b of its own, but 100 others come in between: never in time.
+            pool.access(&format!("s:a{i}x{i}yyyyyyy"));
+        }
+        pool.predictor.assert_invariants();
+        assert!(pool.issued < 100, "{}", pool.issued);
+    }
+
+    /// Loops, runs and noise, in an order that depends on the seed.
+    fn story(seed: u64, n: usize) -> Vec<String> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut names = vec![];
+        while names.len() < n {
+            let from = rng.u32(0..300);
+            match rng.u8(0..3) {
+                0 => names.extend((from..from + 20).map(|i| format!("s:vol-{}/part-{i:04}", from % 7))),
+                1 => names.extend((0..15).map(|i| format!("s:{:x}k", (from % 30 * 15 + i) * 7_919 + 77_777))),
+                _ => names.push(format!("s:{:x}w", 1_000_000 + rng.u32(0..50_000) * 4_099)),
+            }
+        }
+        names.truncate(n);
+        names
+    }
+
+    #[test]
+    fn snapshot_goes_on_exactly_where_it_stopped() {
+        let (first, rest) = (story(1, 6_000), story(2, 3_000));
+        let mut pool = Pool::new(100);
+        first.iter().for_each(|n| pool.access(n));
+        let bytes = pool.predictor.to_bytes();
+        let back = ObjectPredictor::from_bytes(&bytes, 1 << 14, SourceSpeed::default()).unwrap();
+        back.assert_invariants();
+        assert!(back.to_bytes() == bytes, "read and written again, it is the same");
+        let mut other = Pool {
+            predictor: back,
+            queue: pool.queue.clone(),
+            staged: pool.staged.clone(),
+            inserts: pool.inserts,
+            log: vec![],
+            ..Pool::new(100)
+        };
+        pool.log.clear();
+        for name in &rest {
+            pool.access(name);
+            other.access(name);
+        }
+        assert!(!pool.log.is_empty());
+        assert_eq!(pool.log, other.log);
+        assert!(pool.predictor.to_bytes() == other.predictor.to_bytes());
+    }
+
+    #[test]
+    fn same_history_gives_the_same_bytes() {
+        let run = || {
+            let mut pool = Pool::new(100);
+            story(3, 4_000).iter().for_each(|n| pool.access(n));
+            pool.predictor.to_bytes()
+        };
+        assert!(run() == run());
+    }
+
+    #[test]
+    fn damaged_snapshot_is_refused() {
+        let mut pool = Pool::new(20);
+        story(4, 300).iter().for_each(|n| pool.access(n));
+        let bytes = pool.predictor.to_bytes();
+        let read = |b: &[u8]| ObjectPredictor::from_bytes(b, 1 << 14, SourceSpeed::default()).err();
+        assert_eq!(read(&bytes[..3]), Some(Bad::Length));
+        assert_eq!(read(&bytes[..bytes.len() - 1]), Some(Bad::Checksum));
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 4;
+        assert_eq!(read(&flipped), Some(Bad::Checksum));
+        flipped[0] = b'x';
+        assert_eq!(read(&flipped), Some(Bad::Version));
+    }
+
+    #[test]
+    fn random_facts_never_break_an_invariant() {
+        let mut rng = fastrand::Rng::with_seed(9);
+        let mut predictor = ObjectPredictor::new(64, SourceSpeed::default());
+        let mut out = vec![];
+        for op in 0..20_000u64 {
+            let object = ObjectName::new(format!("s:dir{}/f{}", rng.u32(0..3), rng.u32(0..9_000)));
+            match rng.u8(0..10) {
+                0 => predictor.arrived(&object),
+                1 => predictor.left(&object),
+                2 => predictor.declined(&object),
+                _ => {
+                    let answer = [Answer::Hit, Answer::ProtectedHit, Answer::StagedHit, Answer::Miss];
+                    let access = Access {
+                        object: &object,
+                        bytes: rng.u64(0..1 << 40),
+                        answer: answer[rng.usize(0..4)],
+                    };
+                    let facts = PoolFacts {
+                        capacity_bytes: rng.u64(0..1 << 50),
+                        entry_bytes: rng.u64(0..1 << 50),
+                        entries: rng.u64(0..1000),
+                        inserts: op,
+                    };
+                    predictor.observe(&[access, access], facts, &mut out);
+                    out.clear();
+                }
+            }
+            if op % 50 == 0 {
+                predictor.assert_invariants();
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Objects: what comes next, and is the proposal to be trusted?
+//!
+//! Read in this order: `catalogue` (names as numbers), the four sources of evidence `associate`, `stream`,
+//! `runs`, `neighbours`, then `calibrate` (evidence to probability), `shadow` (candidates until their outcome),
+//! `worth` (which probability is enough) and `core`, which puts them together.
+
+mod associate;
+mod calibrate;
+mod catalogue;
+mod core;
+mod hash;
+mod neighbours;
+mod per_shape;
+mod runs;
+mod shadow;
+mod snapshot;
+mod stream;
+mod worth;
+
+pub use self::core::{Access, Answer, ObjectPredictor, PoolFacts, Proposal};
+pub use catalogue::shape_of;
+pub use snapshot::Bad;
+pub use worth::SourceSpeed;

@@ -1,0 +1,100 @@
+//! What a user may set. The defaults need no touching.
+
+use super::Error;
+use super::context::CONTEXTS;
+use serde::{Deserialize, Serialize};
+
+/// Settings of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Nodes of each count table, as a power of two (10..=20); 16 is 4.3 MiB for each of the four models.
+    pub table_bits: u8,
+    /// Lines of 64 bytes of each sparse regression, as a power of two (8..=18).
+    pub regression_bits: u8,
+    /// Counts after a context are halved when their sum exceeds this (8..=60000): smaller forgets faster.
+    pub forget_above: u16,
+    /// Entities whose history is kept (16..=1000000), about 300 bytes each; beyond, the longest idle is
+    /// forgotten and starts anew when it returns.
+    pub entities_max: u32,
+    /// Contexts that do not speak, by the names that an explanation shows. Empty: all speak.
+    pub contexts_off: Vec<String>,
+    /// Whether forecasts for workers and for the host are kept up, beside those for entities. Off saves most
+    /// of the memory and of the time.
+    pub workers: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            table_bits: 16,
+            regression_bits: 13,
+            forget_above: 255,
+            entities_max: 16_384,
+            contexts_off: Vec::new(),
+            workers: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether every value lies in its range and every context exists.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the first key that is wrong, its value and what is accepted.
+    pub fn check(&self) -> Result<(), Error> {
+        let range = |key: &'static str, value: u64, min: u64, max: u64| {
+            if (min..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Setting { key, value: value.to_string(), accepted: format!("{min} to {max}") })
+            }
+        };
+        range("table_bits", self.table_bits.into(), 10, 20)?;
+        range("regression_bits", self.regression_bits.into(), 8, 18)?;
+        range("forget_above", self.forget_above.into(), 8, 60_000)?;
+        range("entities_max", self.entities_max.into(), 16, 1_000_000)?;
+        match self.contexts_off.iter().find(|&name| number(name).is_none()) {
+            None => Ok(()),
+            Some(name) => Err(Error::Setting {
+                key: "contexts_off",
+                value: name.clone(),
+                accepted: CONTEXTS[1..].iter().map(|c| c.name).collect::<Vec<_>>().join(" | "),
+            }),
+        }
+    }
+
+    /// A bit for each context that may speak.
+    pub(super) fn contexts_on(&self) -> u32 {
+        self.contexts_off.iter().filter_map(|name| number(name)).fold(u32::MAX, |on, k| on & !(1 << k))
+    }
+}
+
+/// A context's number; the root has none.
+fn number(name: &str) -> Option<usize> {
+    (1..CONTEXTS.len()).find(|&k| CONTEXTS[k].name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_key_value_and_what_is_accepted() {
+        assert!(Settings::default().check().is_ok());
+        let wrong = Settings { table_bits: 30, ..Settings::default() };
+        assert_eq!(wrong.check().unwrap_err().to_string(), "table_bits is 30, accepted: 10 to 20");
+        let wrong = Settings { contexts_off: vec!["moon".into()], ..Settings::default() };
+        assert!(
+            wrong.check().unwrap_err().to_string().starts_with("contexts_off is moon, accepted: last 1 | ")
+        );
+    }
+
+    #[test]
+    fn contexts_are_switched_off_by_name() {
+        let s =
+            Settings { contexts_off: vec!["entity".into(), "last 1, hour".into()], ..Settings::default() };
+        assert!(s.check().is_ok());
+        assert_eq!(!s.contexts_on(), 1 << 10 | 1 << 19);
+    }
+}

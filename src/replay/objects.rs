@@ -1,0 +1,427 @@
+//! Replays the object accesses of a trace through the pool and the object predictor of the daemon.
+//!
+//! Every trace is replayed demand-only and with staging, at one capacity. Transfers are instant for the miss
+//! ratios, as in the literature and its simulators; what would have come too late under a round-trip time and a
+//! bandwidth is reported beside them ([`Report::late`], [`Report::stall_s`]). Sizes are those of each object's
+//! first access, and a share of capacity is of their sum.
+
+use super::baseline::mithril::{Counts, Mithril};
+use super::link::Link;
+use super::trace::Trace;
+use crate::cache::{CacheCore, Limits, Policy, Purpose, Victim};
+use crate::flow::{Map, ObjectName};
+use crate::predict::objects::{Access, Answer, ObjectPredictor, PoolFacts, Proposal, SourceSpeed, shape_of};
+use crate::time::{Span, Time};
+use serde::Serialize;
+use std::collections::HashSet;
+
+/// Names that the predictor's catalogue may hold.
+const MAX_NAMES: usize = 1 << 18;
+/// Differences at which two earlier names make a third one reachable.
+const REACH: [i64; 10] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 256];
+
+type Set<K> = HashSet<K, xxhash_rust::xxh3::Xxh3DefaultBuilder>;
+
+/// How large the pool is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Capacity {
+    /// A share of the footprint, in (0, 1].
+    Share(f64),
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// What to replay.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How large the pool is.
+    pub capacity: Capacity,
+    /// Order of eviction. `Lfu` is compared with LFU-DA as libCacheSim computes it, and beats that by itself;
+    /// see [`Report::miss_ratio_lfu_da`].
+    pub policy: Policy,
+    /// Whether to stage; without, the figures of staging equal the demand-only ones.
+    pub staging: bool,
+    /// Whether to replay MITHRIL as well.
+    pub mithril: bool,
+    /// Time to the first byte of a transfer.
+    pub rtt: Span,
+    /// Bytes a second, of all transfers together.
+    pub bandwidth_per_s: f64,
+}
+
+impl Default for Options {
+    /// 5 % of the footprint, LRU, staging on, 20 ms and 1 GB/s.
+    fn default() -> Options {
+        Options {
+            capacity: Capacity::Share(0.05),
+            policy: Policy::Lru,
+            staging: true,
+            mithril: false,
+            rtt: Span::from_ms(20),
+            bandwidth_per_s: 1e9,
+        }
+    }
+}
+
+/// What came out. The field names are the keys of `replay objects --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Name of the trace.
+    pub trace: String,
+    /// `lru` or `lfu`.
+    pub policy: &'static str,
+    /// Size of the pool.
+    pub capacity_bytes: u64,
+    /// Objects asked for.
+    pub accesses: u64,
+    /// Misses per access without staging: plain LRU, or LFU-DA as libCacheSim computes it.
+    pub miss_ratio_demand_only: f64,
+    /// The same for the paper's LFU-DA, which is what the daemon runs without staging; under `lfu` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub miss_ratio_lfu_da: Option<f64>,
+    /// Misses per access with staging.
+    pub miss_ratio: f64,
+    /// Share of the demand-only misses that an online predictor could know of: the object was accessed before,
+    /// or names at once and twice the same difference from it were.
+    pub reachable_ratio: f64,
+    /// Objects staged.
+    pub issued: u64,
+    /// Staged objects that were used.
+    pub useful: u64,
+    /// `useful / issued`; null if nothing was staged.
+    pub precision: Option<f64>,
+    /// Bytes fetched with staging, less those without, per byte accessed.
+    pub extra_bytes_ratio: f64,
+    /// Processor time of pool and predictor together, microseconds.
+    pub us_per_access: f64,
+    /// Memory of the predictor's tables.
+    pub model_bytes: u64,
+    /// Memory of names and sizes, of the pool's ghosts and of its duel.
+    pub catalogue_bytes: u64,
+    /// Whether times are the trace's own, or accesses follow each other at once because it has none.
+    pub clock: &'static str,
+    /// Seconds that tasks wait for data without staging.
+    pub stall_s_demand_only: f64,
+    /// The same with staging.
+    pub stall_s: f64,
+    /// Useful staged objects that would still have been in flight when they were asked for.
+    pub late: u64,
+    /// MITHRIL in front of LRU, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mithril: Option<MithrilReport>,
+}
+
+/// MITHRIL on the same accesses.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MithrilReport {
+    /// Misses per access.
+    pub miss_ratio: f64,
+    /// Objects staged.
+    pub issued: u64,
+    /// Staged objects that were used.
+    pub useful: u64,
+}
+
+/// The accesses of a trace, ready to be replayed: names once, sizes as first seen.
+pub struct Accesses {
+    name: String,
+    names: Vec<ObjectName>,
+    bytes: Vec<u64>,
+    /// (time, objects asked for together): indices into `order`.
+    events: Vec<(Time, std::ops::Range<usize>)>,
+    order: Vec<u32>,
+    sizes: Map<ObjectName, u64>,
+    footprint_bytes: u64,
+    timed: bool,
+}
+
+impl Accesses {
+    /// From a trace. The objects of a task that runs (its row has a duration) are asked for together; a row
+    /// without a duration is a request, whose objects are asked for one after the other.
+    pub fn new(trace: &Trace) -> Accesses {
+        let mut bytes = vec![0; trace.objects.len()];
+        let (mut events, mut order) = (vec![], vec![]);
+        for row in &trace.rows {
+            let first = order.len();
+            for read in trace.reads_of(row) {
+                let size = &mut bytes[read.object as usize];
+                *size = if *size == 0 { read.bytes.max(1) } else { *size };
+                order.push(read.object);
+            }
+            if row.duration.is_some() {
+                events.push((row.time, first..order.len()));
+            } else {
+                events.extend((first..order.len()).map(|i| (row.time, i..i + 1)));
+            }
+        }
+        events.retain(|e| !e.1.is_empty());
+        // A source without times is numbered by row.
+        let timed =
+            !trace.rows.iter().enumerate().all(|(i, r)| r.time == Time::from_us(i as u64 * 1_000_000));
+        let footprint_bytes = bytes.iter().sum();
+        let names: Vec<ObjectName> = trace.objects.iter().map(|n| ObjectName::new(n.as_str())).collect();
+        let sizes = names.iter().cloned().zip(bytes.iter().copied()).collect();
+        Accesses { name: trace.name.clone(), names, bytes, events, order, sizes, footprint_bytes, timed }
+    }
+    /// Capacity in bytes.
+    pub fn capacity_bytes(&self, capacity: Capacity) -> u64 {
+        match capacity {
+            Capacity::Share(share) => (self.footprint_bytes as f64 * share) as u64,
+            Capacity::Bytes(bytes) => bytes,
+        }
+    }
+    fn object(&self, i: usize) -> (&ObjectName, u64) {
+        let o = self.order[i] as usize;
+        (&self.names[o], self.bytes[o])
+    }
+}
+
+/// Replays one trace at one capacity under one policy.
+pub fn replay(accesses: &Accesses, options: &Options) -> Report {
+    let capacity_bytes = accesses.capacity_bytes(options.capacity);
+    let reference = if options.policy == Policy::Lfu { Policy::LfuLibCacheSim } else { options.policy };
+    let demand = Run::new(accesses, options, reference, false).replay();
+    let plain_lfu =
+        (options.policy == Policy::Lfu).then(|| Run::new(accesses, options, Policy::Lfu, false).replay());
+    let staged = if options.staging {
+        Run::new(accesses, options, options.policy, true).replay()
+    } else {
+        demand.clone()
+    };
+    let n = accesses.order.len().max(1) as f64;
+    let mithril = options.mithril.then(|| mithril(accesses, capacity_bytes));
+    let fetched = (staged.miss_bytes + staged.issued_bytes) as f64 - demand.miss_bytes as f64;
+    let accessed_bytes: u64 = accesses.order.iter().map(|&o| accesses.bytes[o as usize]).sum();
+    Report {
+        trace: accesses.name.clone(),
+        policy: options.policy.name(),
+        capacity_bytes,
+        accesses: accesses.order.len() as u64,
+        miss_ratio_demand_only: demand.missed.len() as f64 / n,
+        miss_ratio_lfu_da: plain_lfu.map(|p| p.missed.len() as f64 / n),
+        miss_ratio: staged.missed.len() as f64 / n,
+        reachable_ratio: reachable(accesses, &demand.missed) as f64 / demand.missed.len().max(1) as f64,
+        issued: staged.issued,
+        useful: staged.useful,
+        precision: (staged.issued > 0).then(|| staged.useful as f64 / staged.issued as f64),
+        extra_bytes_ratio: fetched / accessed_bytes.max(1) as f64,
+        us_per_access: staged.spent_us / n,
+        model_bytes: staged.model_bytes as u64,
+        catalogue_bytes: staged.catalogue_bytes as u64,
+        clock: if accesses.timed { "trace" } else { "back_to_back" },
+        stall_s_demand_only: demand.stall.as_s(),
+        stall_s: staged.stall.as_s(),
+        late: staged.late,
+        mithril,
+    }
+}
+
+/// What one run counted.
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    /// Positions of the misses.
+    missed: Vec<u32>,
+    miss_bytes: u64,
+    issued: u64,
+    issued_bytes: u64,
+    useful: u64,
+    late: u64,
+    stall: Span,
+    spent_us: f64,
+    model_bytes: usize,
+    catalogue_bytes: usize,
+}
+
+/// A trace on its way through one pool.
+struct Run<'a> {
+    accesses: &'a Accesses,
+    pool: CacheCore,
+    predictor: Option<ObjectPredictor>,
+    link: Link,
+    /// What the source would say about an object that exists.
+    sizes: &'a Map<ObjectName, u64>,
+    /// When each object that was staged arrives.
+    arrival: Map<ObjectName, Time>,
+    now: Time,
+    totals: Totals,
+}
+
+impl<'a> Run<'a> {
+    fn new(accesses: &'a Accesses, options: &Options, policy: Policy, staging: bool) -> Run<'a> {
+        let limits = Limits {
+            capacity_bytes: accesses.capacity_bytes(options.capacity),
+            min_free_bytes: 0,
+            policy,
+            rank_by_forecast: true,
+            learning: staging,
+        };
+        let speed = SourceSpeed { latency_s: options.rtt.as_s(), bandwidth_per_s: options.bandwidth_per_s };
+        Run {
+            accesses,
+            pool: CacheCore::new(limits),
+            predictor: staging.then(|| ObjectPredictor::new(MAX_NAMES, speed)),
+            link: Link::new(options.rtt, options.bandwidth_per_s),
+            sizes: &accesses.sizes,
+            arrival: Map::default(),
+            now: Time::ZERO,
+            totals: Totals::default(),
+        }
+    }
+    fn replay(mut self) -> Totals {
+        let start_s = cpu_s();
+        let (mut asked, mut proposals, mut stalled) = (vec![], vec![], Span::ZERO);
+        for (at, objects) in &self.accesses.events {
+            // Later events are put off by what earlier ones had to wait.
+            self.now = if self.accesses.timed { (*at + stalled).max(self.now) } else { self.now };
+            let before = self.now;
+            asked.clear();
+            for i in objects.clone() {
+                let (object, bytes) = self.accesses.object(i);
+                let answer = self.demand(i, object, bytes);
+                asked.push(Access { object, bytes, answer });
+            }
+            stalled += self.now.since(before);
+            let Some(predictor) = &mut self.predictor else { continue };
+            predictor.observe(&asked, facts(&self.pool), &mut proposals);
+            for proposal in proposals.drain(..) {
+                self.carry_out(proposal);
+            }
+        }
+        self.totals.stall = stalled;
+        self.totals.spent_us = (cpu_s() - start_s) * 1e6;
+        self.totals.model_bytes = self.predictor.as_ref().map_or(0, |p| p.model_bytes());
+        self.totals.catalogue_bytes =
+            self.predictor.as_ref().map_or(0, |p| p.catalogue_bytes()) + self.pool.ghost_memory_bytes();
+        self.totals
+    }
+    fn demand(&mut self, i: usize, object: &ObjectName, bytes: u64) -> Answer {
+        if let Some(hit) = self.pool.touch(object, self.now) {
+            if hit.first_use_of_staged {
+                self.totals.useful += 1;
+                let arrival = self.arrival.remove(object).unwrap_or(Time::ZERO);
+                self.totals.late += u64::from(arrival > self.now);
+                self.now = self.now.max(arrival);
+                return Answer::StagedHit;
+            }
+            return if hit.protected { Answer::ProtectedHit } else { Answer::Hit };
+        }
+        self.totals.missed.push(i as u32);
+        self.totals.miss_bytes += bytes;
+        self.now = self.link.demand(self.now, bytes);
+        if let Ok((_, victims)) = self.pool.insert(object, bytes, Purpose::Demand, self.now) {
+            self.evicted(&victims);
+            if let Some(p) = &mut self.predictor {
+                p.arrived(object);
+            }
+        }
+        Answer::Miss
+    }
+    fn evicted(&mut self, victims: &[Victim]) {
+        let Some(predictor) = &mut self.predictor else { return };
+        for v in victims {
+            predictor.left(&v.entry.object);
+            if v.entry.staged && !v.entry.used {
+                self.arrival.remove(&v.entry.object);
+            }
+        }
+    }
+    fn carry_out(&mut self, proposal: Proposal) {
+        match proposal {
+            Proposal::Protect(object) => self.pool.protect(&object),
+            Proposal::Release(object) => {
+                if self.pool.get(&object).is_some_and(|e| e.staged && !e.used) {
+                    let victim = self.pool.drop_object(&object);
+                    self.evicted(victim.as_slice());
+                }
+            }
+            Proposal::Stage { object, bytes, .. } => self.stage(&object, bytes),
+        }
+    }
+    fn stage(&mut self, object: &ObjectName, bytes: u64) {
+        // The source knows the size of what exists; what does not exist is paid for as it was guessed.
+        let bytes = self.sizes.get(object).copied().unwrap_or(bytes);
+        if bytes > self.pool.fill().capacity_bytes / 2 {
+            return;
+        }
+        let Ok((_, victims)) = self.pool.insert(object, bytes, Purpose::Learned, self.now) else {
+            if let Some(p) = &mut self.predictor {
+                p.declined(object);
+            }
+            return;
+        };
+        self.evicted(&victims);
+        self.totals.issued += 1;
+        self.totals.issued_bytes += bytes;
+        self.arrival.insert(object.clone(), self.link.stage(self.now, bytes));
+        if let Some(p) = &mut self.predictor {
+            p.arrived(object);
+        }
+    }
+}
+
+/// Processor time of this thread, seconds: unlike wall time it does not depend on who else runs.
+fn cpu_s() -> f64 {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `spent` is a valid, exclusively borrowed timespec for the length of the call.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut spent) };
+    if failed != 0 { 0.0 } else { spent.tv_sec as f64 + spent.tv_nsec as f64 / 1e9 }
+}
+
+fn facts(pool: &CacheCore) -> PoolFacts {
+    let fill = pool.fill();
+    PoolFacts {
+        capacity_bytes: fill.capacity_bytes,
+        entry_bytes: fill.entry_bytes,
+        entries: fill.entries,
+        inserts: fill.inserts,
+    }
+}
+
+fn mithril(accesses: &Accesses, capacity_bytes: u64) -> MithrilReport {
+    let mut mithril = Mithril::new(capacity_bytes);
+    accesses.order.iter().for_each(|&o| mithril.access(o, &accesses.bytes));
+    let Counts { misses, issued, useful } = mithril.counts();
+    MithrilReport { miss_ratio: misses as f64 / accesses.order.len().max(1) as f64, issued, useful }
+}
+
+/// How many of the misses an online predictor could know of: the object was accessed before, or two names
+/// were that differ from it in one number, by d and by 2d.
+fn reachable(accesses: &Accesses, missed: &[u32]) -> usize {
+    let shapes: Vec<(String, Vec<u64>)> = accesses.names.iter().map(|n| shape_of(n.as_str())).collect();
+    let mut accessed = vec![false; accesses.names.len()];
+    let mut numbers: Set<(&str, &[u64])> = Set::default();
+    let mut misses = missed.iter().peekable();
+    let mut count = 0;
+    for (i, &o) in accesses.order.iter().enumerate() {
+        let o = o as usize;
+        let (shape, fields) = (shapes[o].0.as_str(), &shapes[o].1);
+        if misses.next_if(|&&m| m as usize == i).is_some() {
+            let known = |f: &[u64]| numbers.contains(&(shape, f));
+            count += usize::from(accessed[o] || has_two_before(fields, known));
+        }
+        if !std::mem::replace(&mut accessed[o], true) {
+            numbers.insert((shape, fields));
+        }
+    }
+    count
+}
+
+fn has_two_before(fields: &[u64], known: impl Fn(&[u64]) -> bool) -> bool {
+    let mut other = fields.to_vec();
+    for field in 0..fields.len() {
+        for d in REACH.into_iter().flat_map(|d| [d, -d]) {
+            let both = [1, 2].into_iter().all(|n| {
+                let moved = fields[field].checked_add_signed(d * n);
+                moved.is_some_and(|m| {
+                    other[field] = m;
+                    known(&other)
+                })
+            });
+            other[field] = fields[field];
+            if both {
+                return true;
+            }
+        }
+    }
+    false
+}

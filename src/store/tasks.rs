@@ -1,0 +1,445 @@
+//! The durable record of tasks: one SQLite connection that writes, and what it takes to open it.
+//!
+//! `tasks.db` with its `-wal` and `-shm`, and `tasks.mark` (see [`super::wal`]) lie in the state folder.
+//! [`Tasks`] is single-threaded and synchronous; [`super::Record`] puts it on a thread of its own, or calls it
+//! in place where a test or a simulation needs every step in its hand.
+
+use super::apply::{Applier, Meta, failed, fatal};
+use super::damage::{Damage, Place};
+use super::load::{self, Findings};
+use super::record::{Change, Live, Sealer, TaskRow};
+use super::wal::{self, Mark, Synced};
+use super::{Error, is_corrupt, salvage, sync_dir, upgrade};
+use crate::time::Time;
+use rusqlite::{Connection, OpenFlags};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// When a change is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on disk: survives a power cut.
+    #[default]
+    Sync,
+    /// When it is written, synced every [`super::writer::SYNC_EVERY`]: survives the death of the daemon, loses
+    /// up to that long at a power cut. What is on disk is consistent either way.
+    Interval,
+}
+
+/// How to open a record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// When a change is acknowledged.
+    pub durability: Durability,
+    /// Commit within the call, on the caller's thread; for simulation and paused clocks.
+    pub inline: bool,
+}
+
+/// What the record holds when it is opened, piece by piece. Tasks and finished keys come in no common order.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    /// An unfinished task. They come by rising id, but for those whose state had to be restored: those last.
+    Task(TaskRow, Live),
+    /// The key of a finished task that is still on record: it still answers for its type.
+    FinishedKey {
+        /// Which task.
+        id: crate::flow::TaskId,
+        /// Its type's name.
+        type_name: Arc<str>,
+        /// Its key.
+        key: Arc<str>,
+    },
+}
+
+/// What was learned when the record was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// How often this record was opened, this time included; on disk before [`super::Record::open`] returns.
+    pub epoch: u32,
+    /// The greatest task id ever used.
+    pub last_id: u64,
+    /// The greatest outcome number ever used.
+    pub last_seq: u64,
+    /// The latest moment on record: the clock must not start before it.
+    pub last_time: Time,
+    /// Unfinished tasks that were loaded.
+    pub live: u64,
+    /// Finished tasks on record.
+    pub finished: u64,
+    /// What was found damaged, and what became of it. Empty on a good day.
+    pub damage: Vec<Damage>,
+}
+
+/// Page size. Measured with 2 and 4 KiB: see the table in [`super::bench`].
+const PAGE_BYTES: u32 = 4096;
+/// SQLite's page cache for the writer; it grows only as pages are touched.
+const CACHE_KIB: u32 = 16 << 10;
+/// A checkpoint is due when the log holds this many frames: 12 MiB at 4 KiB a page.
+pub(super) const CHECKPOINT_FRAMES: u32 = 3_000;
+/// When idle, a free list longer than this is given back to the file system, some pages at a time.
+const FREE_PAGES: i64 = 1_024;
+/// Pages given back in one step: a few milliseconds.
+const VACUUM_PAGES: u32 = 200;
+
+/// The files of a record.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub dir: PathBuf,
+    pub db: PathBuf,
+    pub wal: PathBuf,
+    pub mark: PathBuf,
+    /// Made when SQLite reported damage: the next start salvages before it does anything else.
+    pub suspect: PathBuf,
+}
+
+impl Files {
+    pub fn new(dir: &Path) -> Files {
+        let at = |name: &str| dir.join(name);
+        Files {
+            dir: dir.to_owned(),
+            db: at("tasks.db"),
+            wal: at("tasks.db-wal"),
+            mark: at("tasks.mark"),
+            suspect: at("tasks.suspect"),
+        }
+    }
+}
+
+/// The writing end of the record.
+pub(super) struct Tasks {
+    conn: Connection,
+    pub files: Files,
+    wal: File,
+    mark: Mark,
+    /// What the mark says, or will say after the next sync.
+    synced: Synced,
+    /// Frames in the log, told by SQLite at each commit.
+    frames: Arc<AtomicU32>,
+    durability: Durability,
+    /// Whether the log holds commits that were not synced yet.
+    unsynced: bool,
+    /// Whether idle work is left: checkpoint or vacuum.
+    untidy: bool,
+    sealer: Sealer,
+}
+
+impl Tasks {
+    /// Opens the record in `dir`, which exists; makes it if there is none; sets aside what is damaged.
+    pub fn open(
+        dir: &Path,
+        durability: Durability,
+        each: &mut dyn FnMut(Loaded),
+    ) -> Result<(Tasks, Opened), Error> {
+        let files = Files::new(dir);
+        salvage::finish(&files)?;
+        let (mark, said) = Mark::open(&files.mark)?;
+        let mut opened = Opened::default();
+        check_log(&files, said, &mut opened.damage)?;
+        if !files.wal.exists() || said.is_none() {
+            mark.write_synced(Synced::default()).map_err(Error::io("write", &files.mark))?;
+            sync_dir(dir)?;
+        }
+        if files.suspect.exists() {
+            clear_suspicion(&files, &mut opened.damage)?;
+        }
+        let conn = load_sound(&files, each, &mut opened)?;
+        let mut tasks = Tasks::around(conn, files, mark, durability)?;
+        tasks.begin_epoch(&mut opened)?;
+        Ok((tasks, opened))
+    }
+
+    fn around(mut conn: Connection, files: Files, mark: Mark, durability: Durability) -> Result<Tasks, Error> {
+        let frames = Arc::new(AtomicU32::new(0));
+        let told = frames.clone();
+        // Replaces SQLite's own checkpoints inside a commit: ours come when the waiters have their answers.
+        conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            told.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))
+        .map_err(Error::sql("open", &files.db))?;
+        let wal = File::options().read(true).write(true).open(&files.wal).map_err(Error::io("open", &files.wal))?;
+        Ok(Tasks {
+            conn,
+            wal,
+            mark,
+            synced: Synced::default(),
+            frames,
+            durability,
+            unsynced: false,
+            untidy: true,
+            sealer: Sealer::default(),
+            files,
+        })
+    }
+
+    /// Counts the start, on disk.
+    fn begin_epoch(&mut self, opened: &mut Opened) -> Result<(), Error> {
+        opened.epoch = opened.epoch.checked_add(1).ok_or_else(|| Error::Unreadable {
+            path: self.files.db.clone(),
+            detail: "it was opened 2^32 times".into(),
+        })?;
+        let epoch = i64::from(opened.epoch);
+        self.transaction(&mut |a| {
+            a.meta(Meta::Epoch, epoch)?;
+            a.meta(Meta::EpochAgain, epoch)
+        })?;
+        self.sync()
+    }
+
+    /// Commits batches as one transaction: all or none. In `Sync`, what returned `Ok` is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] or [`Error::Full`]: the record is as before. [`Error::Fatal`]: do not go on.
+    pub fn commit<'a>(&mut self, batches: impl Iterator<Item = &'a [Change]>) -> Result<(), Error> {
+        let mut changes = batches.flatten();
+        self.transaction(&mut |a| changes.try_for_each(|c| a.apply(c)))
+    }
+
+    /// As [`Self::commit`], but a batch that is refused does not take the others with it.
+    pub fn commit_each(&mut self, batches: &[&[Change]]) -> Result<Vec<Result<(), Error>>, Error> {
+        let mut results = Vec::with_capacity(batches.len());
+        self.transaction(&mut |a| {
+            for batch in batches {
+                results.push(match a.apply_or_undo(batch) {
+                    Err(e) if !matches!(e, Error::Refused { .. }) => return Err(e),
+                    result => result,
+                });
+            }
+            Ok(())
+        })?;
+        Ok(results)
+    }
+
+    fn transaction(&mut self, work: &mut dyn FnMut(&mut Applier<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        let run = |c: &Connection, sql: &str| c.prepare_cached(sql).and_then(|mut s| s.execute([])).map(drop);
+        let path = &self.files.db;
+        run(&self.conn, "BEGIN IMMEDIATE").map_err(|e| failed(path, e))?;
+        let worked = work(&mut Applier::new(&self.conn, path, &mut self.sealer));
+        let done = match worked {
+            // Beyond this point only a full disk leaves no doubt about what is on it.
+            Ok(()) => run(&self.conn, "COMMIT").map_err(|e| match failed(path, e) {
+                full @ Error::Full { .. } => full,
+                other => fatal(path, &other),
+            }),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = done {
+            if !self.conn.is_autocommit() {
+                run(&self.conn, "ROLLBACK").map_err(|e| fatal(path, &e))?;
+            }
+            if e.is_fatal() {
+                // If this fails too, the next start runs into the same error, loudly.
+                let _ = File::create(&self.files.suspect);
+            }
+            return Err(e);
+        }
+        self.unsynced = true;
+        self.untidy = true;
+        match self.durability {
+            Durability::Sync => self.sync(),
+            Durability::Interval => Ok(()),
+        }
+    }
+
+    /// Whether commits wait for [`Self::sync`].
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Makes what was committed durable: what `synchronous = FULL` does inside each commit, with `fdatasync`.
+    ///
+    /// SQLite as it is bundled calls `fsync`, which on ext4 writes the file's times through the journal with
+    /// every commit (measured: 150 µs a commit against 100). So it is told `NORMAL`, which leaves the sync
+    /// of a commit out and keeps those around a checkpoint, and the sync is ours. Nobody is answered before it.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        if self.unsynced {
+            self.wal.sync_data().map_err(|e| fatal(&self.files.wal, &e))?;
+            self.note_synced()?;
+        }
+        Ok(())
+    }
+
+    /// The log is synced up to its last frame: says so in the mark.
+    fn note_synced(&mut self) -> Result<(), Error> {
+        self.unsynced = false;
+        let frames = self.frames.load(Ordering::Relaxed);
+        // The log began anew, with new salts, if it did not grow.
+        if frames <= self.synced.frames || self.synced.frames == 0 {
+            self.wal.read_exact_at(&mut self.synced.salt, 16).map_err(|e| fatal(&self.files.wal, &e))?;
+        }
+        self.synced.frames = frames;
+        self.mark.write(self.synced).map_err(|e| fatal(&self.files.mark, &e))
+    }
+
+    /// Whether the log has grown to where a checkpoint is due, busy or not.
+    pub fn is_checkpoint_due(&self) -> bool {
+        self.frames.load(Ordering::Relaxed) >= CHECKPOINT_FRAMES
+    }
+
+    /// Copies the log into the database, so that the next commit begins it anew. A reader in the middle of a
+    /// long query can keep it from beginning anew; it then grows until the reader is done.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        self.pragma("PRAGMA wal_checkpoint(PASSIVE)").map(drop)
+    }
+
+    /// Whether [`Self::tidy`] has something to do.
+    pub fn is_untidy(&self) -> bool {
+        self.untidy
+    }
+
+    /// One step of what is done while nobody waits: gives free pages back, then empties the log.
+    pub fn tidy(&mut self) -> Result<(), Error> {
+        if self.pragma("PRAGMA freelist_count")? > FREE_PAGES {
+            self.pragma(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            self.unsynced = true;
+            self.sync()?;
+            return if self.is_checkpoint_due() { self.checkpoint() } else { Ok(()) };
+        }
+        self.sync()?;
+        self.untidy = !self.empty_log()?;
+        Ok(())
+    }
+
+    /// Moves everything into the database and makes the log void, but keeps the file: its blocks are there,
+    /// so the next commits change no file size, which would cost each of them a second journal write.
+    ///
+    /// A void header is written over the log's own. SQLite reads that header only at recovery, and writes it
+    /// anew with the first frame after a completed `RESTART` checkpoint, which is what came before.
+    fn empty_log(&mut self) -> Result<bool, Error> {
+        let busy = self.pragma("PRAGMA wal_checkpoint(RESTART)")?;
+        if busy != 0 {
+            return Ok(false);
+        }
+        // In this order: a mark that speaks of frames beside a void log would be taken for a lost log.
+        self.synced = Synced::default();
+        self.mark.write_synced(self.synced).map_err(|e| fatal(&self.files.mark, &e))?;
+        self.wal.write_all_at(&[0; 32], 0).map_err(|e| fatal(&self.files.wal, &e))?;
+        self.wal.sync_data().map_err(|e| fatal(&self.files.wal, &e))?;
+        self.frames.store(0, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Writes the log's blocks ahead, once for its life.
+    pub fn preallocate_log(&mut self) -> Result<(), Error> {
+        let want = 32 + u64::from(CHECKPOINT_FRAMES + CHECKPOINT_FRAMES / 8) * u64::from(PAGE_BYTES + 24);
+        let have = self.wal.metadata().map_err(Error::io("stat", &self.files.wal))?.len();
+        let zeros = vec![0; 1 << 20];
+        let mut at = have;
+        // Zeros are written, not reserved: a reserved block still costs a journal write when it is first used.
+        while at < want {
+            let n = (want - at).min(zeros.len() as u64) as usize;
+            match self.wal.write_all_at(&zeros[..n], at) {
+                Ok(()) => at += n as u64,
+                // A full disk is for the commits to report.
+                Err(e) if e.kind() == std::io::ErrorKind::StorageFull => break,
+                Err(e) => return Err(fatal(&self.files.wal, &e)),
+            }
+        }
+        if at > have {
+            self.wal.sync_all().map_err(|e| fatal(&self.files.wal, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a pragma to its end; the first figure it gives.
+    fn pragma(&self, sql: &str) -> Result<i64, Error> {
+        pragma(&self.conn, sql).map_err(|e| failed(&self.files.db, e))
+    }
+
+    /// Syncs, checkpoints, closes; SQLite then removes its log.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.sync()?;
+        self.empty_log()?;
+        let path = self.files.db;
+        self.conn.close().map_err(|(_, e)| Error::sql("close", &path)(e))
+    }
+}
+
+/// A connection as the writer needs it, at today's layout.
+pub(super) fn connect(db: &Path) -> Result<Connection, Error> {
+    let mut conn = open(db).map_err(|e| match is_corrupt(&e) {
+        true => Error::Unreadable { path: db.to_owned(), detail: e.to_string().into() },
+        false => Error::Sql { doing: "open", path: db.to_owned(), error: Arc::new(e) },
+    })?;
+    upgrade::upgrade(&mut conn, db)?;
+    Ok(conn)
+}
+
+fn open(db: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(db, flags)?;
+    conn.busy_timeout(std::time::Duration::from_secs(10))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    // Page size and vacuum mode hold from the first table on, so they come before the log's mode.
+    conn.execute_batch(&format!(
+        "PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY;
+         PRAGMA cell_size_check = ON;"
+    ))?;
+    Ok(conn)
+}
+
+/// Runs a pragma to its end; the first figure it gives.
+fn pragma(conn: &Connection, sql: &str) -> rusqlite::Result<i64> {
+    let mut s = conn.prepare_cached(sql)?;
+    let mut rows = s.query([])?;
+    let mut first = None;
+    while let Some(row) = rows.next()? {
+        if first.is_none() && row.as_ref().column_count() > 0 {
+            first = row.get(0).ok();
+        }
+    }
+    Ok(first.unwrap_or(0))
+}
+
+/// Scans the log before SQLite opens it. Of a damaged one a copy is kept, with the database it belongs to.
+fn check_log(files: &Files, said: Option<Synced>, damage: &mut Vec<Damage>) -> Result<(), Error> {
+    let wal::Found::Damaged { frame, why } = wal::scan(&files.wal, said)? else { return Ok(()) };
+    let aside = salvage::aside_name(&files.db);
+    for (from, to) in [(&files.db, aside.clone()), (&files.wal, salvage::with_suffix(&aside, "-wal"))] {
+        match std::fs::copy(from, &to) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("set aside", from)(e)),
+        }
+    }
+    File::create(&files.suspect).map_err(Error::io("create", &files.suspect))?;
+    damage.push(Damage {
+        file: files.wal.clone(),
+        place: Place::Frame(frame),
+        what: format!("{why}; changes from there on are lost, a copy is kept as {}", aside.display()),
+    });
+    Ok(())
+}
+
+/// The last run, or the log, gave reason to doubt the file: looks at all of it, and salvages if need be.
+fn clear_suspicion(files: &Files, damage: &mut Vec<Damage>) -> Result<(), Error> {
+    let conn = connect(&files.db)?;
+    match conn.query_row("PRAGMA integrity_check(1)", [], |r| r.get::<_, String>(0)) {
+        Ok(said) if said == "ok" => {}
+        Ok(said) => salvage::salvage(files, conn, said, damage).map(drop)?,
+        Err(e) if is_corrupt(&e) => salvage::salvage(files, conn, e.to_string(), damage).map(drop)?,
+        Err(e) => return Err(Error::sql("check", &files.db)(e)),
+    }
+    std::fs::remove_file(&files.suspect).map_err(Error::io("remove", &files.suspect))?;
+    sync_dir(&files.dir)
+}
+
+/// Loads everything that is needed to go on; a record with damage is salvaged first, and then gone on with.
+fn load_sound(files: &Files, each: &mut dyn FnMut(Loaded), opened: &mut Opened) -> Result<Connection, Error> {
+    let conn = connect(&files.db)?;
+    let mut found = Findings::default();
+    load::load(&conn, &files.db, each, &mut found, opened).map_err(Error::sql("read", &files.db))?;
+    if found.damage.is_empty() {
+        return Ok(conn);
+    }
+    opened.damage.append(&mut found.damage);
+    let restored = salvage::salvage(files, conn, "damaged rows".into(), &mut opened.damage)?;
+    let conn = connect(&files.db)?;
+    load::figures(&conn, &files.db, &mut found, opened).map_err(Error::sql("read", &files.db))?;
+    load::load_some(&conn, &files.db, &restored, each, opened).map_err(Error::sql("read", &files.db))?;
+    Ok(conn)
+}

@@ -1,0 +1,115 @@
+//! The actor of one worker: it owns the worker's slots and its profile.
+//!
+//! - **Told by** dispatch ([`Assign`], answered with the outcome; [`Stop`]; [`Learned`]).
+//! - **Asks** its cache, then the prefetcher, from the attempt's own future (see `attempt.rs`).
+//! - **Tells** the roster what it learned ([`Profiled`]), the keeper of profiles what to persist.
+//! - **After it stops**: attempts under way are ended by the helper; dispatch sees their replies closed.
+
+use super::attempt::{self, Shared};
+use super::profile::{Figures, Profile, Smoothing};
+use super::roster_actor::Profiled;
+use crate::flow::{Map, Outcome, TaskId, TypeId, WorkerId};
+use crate::message::{Assign, Learned, Stop};
+use actix::prelude::*;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Keeps a profile on disk; must not block.
+pub type ProfileKeeper = Box<dyn FnMut(TypeId, &Figures)>;
+
+/// The actor.
+pub struct WorkerActor {
+    shared: Arc<Shared>,
+    profile: Profile,
+    smoothing: Smoothing,
+    roster: Recipient<Profiled>,
+    keeper: ProfileKeeper,
+    slots: Vec<bool>,
+    running: Map<(TaskId, u32), (CancellationToken, u32)>,
+}
+
+impl WorkerActor {
+    /// With the profile that was on disk.
+    pub fn new(
+        shared: Shared,
+        slots: u32,
+        profile: Profile,
+        smoothing: Smoothing,
+        roster: Recipient<Profiled>,
+        keeper: ProfileKeeper,
+    ) -> WorkerActor {
+        WorkerActor {
+            shared: Arc::new(shared),
+            profile,
+            smoothing,
+            roster,
+            keeper,
+            slots: vec![false; slots as usize],
+            running: Map::default(),
+        }
+    }
+
+    /// Which worker this is.
+    pub fn id(&self) -> WorkerId {
+        self.shared.id
+    }
+
+    /// The lowest free slot's number.
+    fn take_slot(&mut self) -> u32 {
+        let at = self.slots.iter().position(|busy| !busy).unwrap_or_else(|| {
+            // After a reload with fewer slots more may run for a while; numbers go on then.
+            self.slots.push(false);
+            self.slots.len() - 1
+        });
+        self.slots[at] = true;
+        at as u32
+    }
+}
+
+impl Actor for WorkerActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(4_096);
+    }
+}
+
+impl Handler<Assign> for WorkerActor {
+    type Result = ResponseActFuture<Self, Outcome>;
+    fn handle(&mut self, mut msg: Assign, _: &mut Context<Self>) -> Self::Result {
+        let key = (msg.task.id, msg.token.attempt);
+        let stop = CancellationToken::new();
+        msg.slot = self.take_slot();
+        self.running.insert(key, (stop.clone(), msg.slot));
+        let ran = attempt::run(self.shared.clone(), msg, stop);
+        Box::pin(ran.into_actor(self).map(move |outcome, actor, _| {
+            if let Some((_, slot)) = actor.running.remove(&key) {
+                actor.slots[slot as usize] = false;
+            }
+            outcome
+        }))
+    }
+}
+
+impl Handler<Stop> for WorkerActor {
+    type Result = ();
+    fn handle(&mut self, msg: Stop, _: &mut Context<Self>) {
+        if let Some((stop, _)) = self.running.get(&(msg.task, msg.token.attempt)) {
+            stop.cancel();
+        }
+    }
+}
+
+impl Handler<Learned> for WorkerActor {
+    type Result = ();
+    fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
+        let o = &msg.outcome;
+        if o.worker != self.shared.id || !self.profile.learn(o, &self.smoothing) {
+            return;
+        }
+        let Some(figures) = self.profile.get(o.task_type) else { return };
+        (self.keeper)(o.task_type, figures);
+        let told = Profiled { worker: o.worker, task_type: o.task_type, figures: figures.clone() };
+        // Missed facts are made good by the next one of the same type.
+        let _ = self.roster.try_send(told);
+    }
+}

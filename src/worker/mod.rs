@@ -1,0 +1,28 @@
+//! How a task is run, what it cost, and how good the worker is at it.
+//!
+//! - Pure: [`moments`] → [`profile`] (what a worker learned) → [`host`] (all workers together, and what to
+//!   expect of one in their light) → [`affinity`].
+//! - Running a child: [`run`] is the daemon's side, [`helper`] the process that starts, measures and ends
+//!   children; they speak [`wire`]. Inside the helper: `events` (what it waits for), `child` (clone to exec),
+//!   `confine` (Landlock), `group` (one job's processes), `kin` (whose process is this), `log` (output, capped).
+//! - Around a child: [`folder`], where it works and leaves its outputs; [`inputs`], what it finds there.
+
+pub mod affinity;
+pub mod folder;
+pub mod helper;
+pub mod host;
+pub mod inputs;
+pub mod moments;
+pub mod profile;
+pub mod run;
+pub mod wire;
+
+mod child;
+mod confine;
+mod events;
+mod group;
+mod kin;
+mod log;
+
+#[cfg(test)]
+mod tests;
