@@ -281,6 +281,8 @@ pub struct Cached {
     pub there: bool,
     /// Whether it was staged and never used; said when it goes.
     pub unused: bool,
+    /// Whether it had to leave for a staged one; said when it goes.
+    pub for_staging: bool,
 }
 
 /// A child runs: what the monitor needs to sample it.

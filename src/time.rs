@@ -155,6 +155,10 @@ impl Clock {
     pub fn starting_at(at: Time) -> Clock {
         Clock { wall: at, start: tokio::time::Instant::now() }
     }
+    /// The moment at which it was made.
+    pub fn start_of(&self) -> Time {
+        self.wall
+    }
     /// Now.
     pub fn now(&self) -> Time {
         let run = self.start.elapsed().as_micros();

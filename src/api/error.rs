@@ -38,6 +38,18 @@ pub enum Error {
         /// Who calls.
         uid: u32,
     },
+    /// The path exists, and does not take this method: 405.
+    #[error("{message}")]
+    Method {
+        /// The method, the path, what is accepted.
+        message: String,
+    },
+    /// The body did not arrive in time: 408.
+    #[error("the body did not arrive within {limit_s} s")]
+    Slow {
+        /// How long it may take, seconds.
+        limit_s: u64,
+    },
     /// The body is too large: 413.
     #[error("the body is larger than {limit_bytes} bytes")]
     TooLarge {
@@ -74,6 +86,8 @@ impl Error {
             Error::NotFound { .. } => "not_found",
             Error::Conflict { .. } => "conflict",
             Error::Forbidden { .. } => "forbidden",
+            Error::Method { .. } => "method_not_allowed",
+            Error::Slow { .. } => "too_slow",
             Error::TooLarge { .. } => "too_large",
             Error::Busy { .. } => "busy",
             Error::Unavailable { .. } => "unavailable",
@@ -88,6 +102,8 @@ impl Error {
             Error::NotFound { .. } => StatusCode::NOT_FOUND,
             Error::Conflict { .. } => StatusCode::CONFLICT,
             Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Error::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Error::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -95,9 +111,28 @@ impl Error {
         }
     }
 
+    /// The request is not what is accepted.
+    pub fn bad(code: &'static str, message: impl Into<String>) -> Error {
+        Error::Bad { code, message: message.into() }
+    }
+
     /// As it goes over the wire.
     pub fn body(&self) -> ErrorBody {
         ErrorBody { code: self.code().to_owned(), message: self.to_string(), detail: None }
+    }
+}
+
+/// The status that goes with a stable word: for errors that come as an [`ErrorBody`].
+pub(super) fn status_of(code: &str) -> StatusCode {
+    match code {
+        "not_found" => StatusCode::NOT_FOUND,
+        "conflict" => StatusCode::CONFLICT,
+        "forbidden" => StatusCode::FORBIDDEN,
+        "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "busy" => StatusCode::TOO_MANY_REQUESTS,
+        "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+        "internal" => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
     }
 }
 

@@ -523,6 +523,9 @@ pub struct HeatmapQuery {
     /// `light` (default) or `dark`, for pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub theme: Option<String>,
+    /// Time zone of the times on a picture, seconds east of UTC, −86400 to 86400; 0 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone_s: Option<i32>,
 }
 
 /// What staging has saved.
@@ -558,6 +561,12 @@ pub struct Savings {
     pub staged_bytes: u64,
     /// Bytes staged and not used.
     pub wasted_bytes: u64,
+    /// Submits whose type had been the likeliest for their entity just before.
+    #[serde(default)]
+    pub forecasts_right: u64,
+    /// Submits about entities that were known, so that there was a forecast.
+    #[serde(default)]
+    pub forecasts: u64,
     /// By type, source and kind of knowledge.
     pub lines: Vec<SavingsLine>,
     /// Staging that the governor has turned off.

@@ -132,8 +132,8 @@ impl CacheActor {
         }
     }
 
-    fn tell(&mut self, object: &ObjectName, bytes: u64, there: bool, unused: bool) {
-        let fact = Cached { cache: self.id, object: object.clone(), bytes, there, unused };
+    fn tell(&mut self, object: &ObjectName, bytes: u64, there: bool, unused: bool, for_staging: bool) {
+        let fact = Cached { cache: self.id, object: object.clone(), bytes, there, unused, for_staging };
         for p in &self.told {
             if p.try_send(fact.clone()).is_err() {
                 self.missed_facts += 1;
@@ -143,14 +143,14 @@ impl CacheActor {
     }
 
     /// Takes victims out of the books and gives their files to the blocking pool; done when they are unlinked.
-    fn unlink(&mut self, victims: Vec<Victim>) -> impl Future<Output = ()> + 'static {
+    fn unlink(&mut self, victims: Vec<Victim>, for_staging: bool) -> impl Future<Output = ()> + 'static {
         let mut gone = Vec::with_capacity(victims.len());
         for v in victims {
             self.checksums.remove(&v.entry.file);
             // A newer copy of the same object may have taken its place in the index already.
             if !self.core.contains(&v.entry.object) {
                 (self.keeper)(IndexChange::Gone(v.entry.object.clone()));
-                self.tell(&v.entry.object, v.entry.bytes, false, v.entry.staged && !v.entry.used);
+                self.tell(&v.entry.object, v.entry.bytes, false, v.entry.staged && !v.entry.used, for_staging);
             }
             gone.push(v.entry.file);
         }
@@ -174,7 +174,7 @@ impl CacheActor {
 
     /// Unlinks without anybody waiting for it.
     fn unlink_later(&mut self, victims: Vec<Victim>, ctx: &mut Context<Self>) {
-        let done = self.unlink(victims);
+        let done = self.unlink(victims, false);
         ctx.spawn(done.into_actor(self));
     }
 
@@ -200,7 +200,7 @@ impl Actor for CacheActor {
         ctx.run_interval(FREE_SPACE_CHECK.to_std(), |actor, ctx| actor.check_space(ctx));
         let there: Vec<_> = self.core.entries().map(|e| (e.object.clone(), e.bytes)).collect();
         for (object, bytes) in there {
-            self.tell(&object, bytes, true, false);
+            self.tell(&object, bytes, true, false, false);
         }
     }
 }
@@ -247,10 +247,11 @@ impl Handler<Reserve> for CacheActor {
     type Result = Later<Result<Reserved, String>>;
     fn handle(&mut self, msg: Reserve, _: &mut Context<Self>) -> Self::Result {
         match self.core.reserve(&msg.object, msg.bytes, purpose(msg.purpose), self.clock.now()) {
-            Err(refusal) => Box::pin(actix::fut::ready(Err(refusal.to_string()))),
+            Err(refusal) => Box::pin(fut::ready(Err(refusal.to_string()))),
             Ok((file, victims)) => {
                 let temp = self.files.tmp().join(file.0.to_string());
-                let unlinked = self.unlink(victims);
+                let for_staging = matches!(msg.purpose, Purpose::Forecast { .. } | Purpose::Learned);
+                let unlinked = self.unlink(victims, for_staging);
                 Box::pin(unlinked.into_actor(self).map(move |(), _, _| Ok(Reserved { file: file.0, temp })))
             }
         }
@@ -303,7 +304,7 @@ impl CacheActor {
             self.core.pin(&object);
         }
         self.persist(&object);
-        self.tell(&object, msg.bytes, true, false);
+        self.tell(&object, msg.bytes, true, false, false);
         self.held(&object, file, false).ok_or_else(|| "it was evicted at once".to_owned())
     }
 }
@@ -315,9 +316,9 @@ impl Handler<Adopt> for CacheActor {
         let (file, victims) =
             match self.core.reserve(&msg.object, bytes, super::Purpose::Named, self.clock.now()) {
                 Ok(room) => room,
-                Err(refusal) => return Box::pin(actix::fut::ready(Err(refusal.to_string()))),
+                Err(refusal) => return Box::pin(fut::ready(Err(refusal.to_string()))),
             };
-        let unlinked = self.unlink(victims);
+        let unlinked = self.unlink(victims, false);
         let files = self.files.clone();
         let from = msg.from.clone();
         let adopted = async move {
@@ -415,19 +416,19 @@ impl Handler<Verify> for CacheActor {
     fn handle(&mut self, msg: Verify, _: &mut Context<Self>) -> Self::Result {
         let object = msg.0;
         let Some((file, bytes)) = self.core.get(&object).map(|e| (e.file, e.bytes)) else {
-            return Box::pin(actix::fut::ready(None));
+            return Box::pin(fut::ready(None));
         };
         let checksum = self.checksums.get(&file).copied();
         let files = self.files.clone();
         let read = async move { tokio::task::spawn_blocking(move || files.verify(file, bytes, checksum)).await };
         Box::pin(read.into_actor(self).map(move |verdict, actor, ctx| {
             Some(match verdict {
-                Ok(Verdict::Whole) => Ok(bytes),
+                Ok(Verdict::Good) => Ok(bytes),
                 Ok(bad) => {
                     // Dropped whoever uses it: a task that read it must not be followed by another.
                     let victim = actor.core.drop_object(&object);
                     actor.unlink_later(victim.into_iter().collect(), ctx);
-                    Err(bad.to_string())
+                    Err(damage(&bad))
                 }
                 Err(e) => Err(e.to_string()),
             })
@@ -446,6 +447,17 @@ impl Handler<Count> for CacheActor {
     type Result = MessageResult<Count>;
     fn handle(&mut self, _: Count, _: &mut Context<Self>) -> Self::Result {
         MessageResult(self.looked)
+    }
+}
+
+/// What is wrong with a file, in words.
+fn damage(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Good => "nothing".into(),
+        Verdict::Missing => "its file is gone".into(),
+        Verdict::WrongSize { found_bytes } => format!("its file has {found_bytes} bytes"),
+        Verdict::WrongChecksum { .. } => "its bytes have changed".into(),
+        Verdict::Unreadable(e) => e.to_string(),
     }
 }
 

@@ -12,15 +12,14 @@
 //! **What a crash leaves.** A file is written under a temporary name, then `fdatasync`, then renamed, so whatever
 //! carries an id is whole. The folder is not synced: after a power cut a rename may be undone, and then the file
 //! is missing or still in `tmp/`. Both cost one more transfer, nothing else, because a pool holds copies. (A folder
-//! sync would double the price of a small file: measured by `cargo test --release measures_the_price -- --ignored
-//! --nocapture`, ext4 on a virtual disk, 1,000 files of 4 KiB: no sync 24 µs, fdatasync of the file 150 µs, and of
-//! the folder too 285 µs a file.) At start [`Files::open`] empties `tmp/` but for what is to be resumed, and
+//! sync would nearly double the price of a small file: measured by `cargo test measures_the_price -- --ignored
+//! --nocapture`, 1,000 files of 4 KiB, ext4 on a virtual disk of a busy host: @@.) At start [`Files::open`] empties `tmp/` but for what is to be resumed, and
 //! [`Files::recheck`] compares names and sizes with the index. Contents are compared by [`Files::verify`].
 //!
 //! All calls block: they belong on the blocking pool.
 
+use super::FileId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -35,11 +34,6 @@ const MARK: (&str, &str) = ("forestage-pool", "forestage pool 1\n");
 const FOLDERS: u64 = 256;
 /// Bytes per read of a checksum.
 const READ_BYTES: usize = 1 << 20;
-
-/// A file of a pool: given by the index, counts up, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FileId(pub u64);
 
 /// Why a pool's files could not be handled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

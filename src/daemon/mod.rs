@@ -8,7 +8,9 @@ mod lock;
 mod log;
 mod record;
 mod serve;
+mod setup;
+mod upkeep;
 mod wiring;
 
 pub use lock::{Lock, LockError};
-pub use serve::{Options, Running, serve, start};
+pub use serve::{Overrides, serve};

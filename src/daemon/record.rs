@@ -60,6 +60,7 @@ impl Names {
             Change::Edited { task, priority, not_before } => {
                 store::Change::Edit { id: task, priority: Some(priority), not_before: Some(not_before) }
             }
+            Change::Forgotten { tasks } => store::Change::Forget { ids: tasks },
             Change::Reopened { task, state } => {
                 store::Change::Reopen { id: task, state: live_state(state), reset_attempts: false }
             }

@@ -81,10 +81,15 @@ pub struct Look(pub Question);
 #[rtype(result = "Option<State>")]
 pub struct Settled(pub TaskId);
 
-/// Ended tasks have left the record.
+/// Ended tasks are past retention: they leave the record and the books.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Forgotten(pub Vec<(TaskId, TypeId, Option<Arc<str>>)>);
+pub struct Forget(pub Vec<(TaskId, TypeId, Option<Arc<str>>)>);
+
+/// The step that recovery made; the first thing the actor does.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Resume(pub Step);
 
 /// Whom the actor tells; wired once.
 pub struct Peers {
@@ -398,10 +403,19 @@ impl Handler<Settled> for DispatchActor {
     }
 }
 
-impl Handler<Forgotten> for DispatchActor {
+impl Handler<Forget> for DispatchActor {
     type Result = ();
-    fn handle(&mut self, msg: Forgotten, _: &mut Context<Self>) {
+    fn handle(&mut self, msg: Forget, ctx: &mut Context<Self>) {
         self.core.forget(&msg.0);
+        let tasks = msg.0.into_iter().map(|(id, _, _)| id).collect();
+        self.step(Step { changes: vec![Change::Forgotten { tasks }], actions: vec![] }, None, ctx);
+    }
+}
+
+impl Handler<Resume> for DispatchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Resume, ctx: &mut Context<Self>) {
+        self.step(msg.0, None, ctx);
     }
 }
 

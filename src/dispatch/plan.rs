@@ -108,6 +108,17 @@ impl Dispatch {
         f.speed * (1.0 - f.heat) * f.locality
     }
 
+    /// Queued tasks that a plan made now would give to a worker, in order; asked only by people.
+    pub fn planned_for(&self, worker: WorkerId, now: Time) -> Vec<std::sync::Arc<Task>> {
+        let mut free_at = self.slots_free_at(now);
+        let depth = free_at.len().saturating_mul(self.settings.plan_depth as usize).min(PLAN_LIMIT);
+        let planned = self.queue.in_order().take(depth).filter_map(|order| {
+            let task = &self.tasks[&order.1].task;
+            (self.foresee(task, now, &mut free_at)?.worker == worker).then(|| task.clone())
+        });
+        planned.collect()
+    }
+
     /// Where a task that nobody has submitted would run, judged by its type alone.
     pub fn would_run(&self, task_type: crate::flow::TypeId) -> Option<WorkerId> {
         self.workers

@@ -67,6 +67,11 @@ pub enum Change {
         /// When it may start.
         not_before: Option<Time>,
     },
+    /// Finished tasks are past retention.
+    Forgotten {
+        /// Which tasks.
+        tasks: Vec<TaskId>,
+    },
     /// A failed or cancelled task is to be tried again.
     Reopened {
         /// Which task.

@@ -331,7 +331,7 @@ impl World {
                 Change::Reopened { task, .. } => {
                     self.finished.remove(&task.0).expect("only a finished task is reopened");
                 }
-                Change::Edited { .. } => {}
+                Change::Edited { .. } | Change::Forgotten { .. } => {}
             }
         }
     }

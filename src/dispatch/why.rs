@@ -88,15 +88,11 @@ impl Dispatch {
         }
     }
 
-    /// Unfinished tasks with ids above `after` that `keep` accepts, oldest first, at most `limit`.
-    pub fn list(&self, after: TaskId, limit: usize, keep: impl Fn(&Task, State) -> bool) -> Vec<TaskId> {
-        let mut ids: Vec<TaskId> = self
-            .tasks
-            .values()
-            .filter(|e| e.task.id > after && keep(&e.task, e.life.state()))
-            .map(|e| e.task.id)
-            .collect();
-        ids.sort_unstable();
+    /// Unfinished tasks that `keep` accepts, newest first, at most `limit`.
+    pub fn newest(&self, limit: usize, keep: impl Fn(&Task, State) -> bool) -> Vec<TaskId> {
+        let mut ids: Vec<TaskId> =
+            self.tasks.values().filter(|e| keep(&e.task, e.life.state())).map(|e| e.task.id).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.truncate(limit);
         ids
     }

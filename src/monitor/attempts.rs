@@ -23,7 +23,7 @@ pub struct Running {
     pub worker: WorkerId,
     /// The cell and shard of its first input, if it has one.
     pub place: Option<Place>,
-    /// When its child began.
+    /// When its worker took it.
     pub started: Time,
     /// What its type usually uses, until a sample tells better. None: nothing is charged until then.
     pub expected: Option<Usage>,
@@ -58,17 +58,24 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// An attempt began. It replaces an earlier one of the same task.
+    /// An attempt began. It replaces an earlier one of the same task; told again of the same one, only what is
+    /// known about it is replaced.
     pub fn started(&mut self, about: Running) {
-        if self.live.len() < MAX_RUNNING || self.live.contains_key(&about.task) {
+        if let Some(live) = self.live.get_mut(&about.task).filter(|l| l.about.token == about.token) {
+            live.about = about;
+        } else if self.live.len() < MAX_RUNNING || self.live.contains_key(&about.task) {
             let last = about.started;
             self.live.insert(about.task, Live { about, charged: [0.0; 4], last, sample: None });
         }
     }
 
-    /// Charges what its processes have used since the last news.
-    pub fn sampled(&mut self, now: Time, task: TaskId, sample: GroupSample) -> Vec<Charge> {
+    /// Charges what its processes have used since the last news. At the first sample of an attempt, they
+    /// began after the round before, which was at `since`: until then it waited for its data.
+    pub fn sampled(&mut self, now: Time, since: Time, task: TaskId, sample: GroupSample) -> Vec<Charge> {
         let Some(live) = self.live.get_mut(&task) else { return Vec::new() };
+        if live.sample.is_none() {
+            live.last = live.last.max(since.min(now));
+        }
         let before = live.sample.unwrap_or_default();
         // Counters of processes that ended unseen by their parent vanish: the sum must not fall for that.
         let cpu = sample.cpu.max(before.cpu);
@@ -249,8 +256,8 @@ pub(super) mod tests {
     fn samples_and_outcome_add_up_to_what_was_used() {
         let mut attempts = Attempts::default();
         attempts.started(running(1, 0, 0, 0.0));
-        let mut all = attempts.sampled(at(1.0), TaskId(1), sample(0.8, 100, 5_000));
-        all.extend(attempts.sampled(at(2.0), TaskId(1), sample(1.6, 300, 9_000)));
+        let mut all = attempts.sampled(at(1.0), at(0.0), TaskId(1), sample(0.8, 100, 5_000));
+        all.extend(attempts.sampled(at(2.0), at(0.0), TaskId(1), sample(1.6, 300, 9_000)));
         all.extend(attempts.ended(&outcome(1, 0, 2.5, usage(2.5, 2.1, 400, 10_000)), None));
         assert!((total(&all, Resource::Cpu) - 2.1).abs() < 1e-9);
         assert_eq!(total(&all, Resource::Io), 10_000.0);
@@ -281,17 +288,37 @@ pub(super) mod tests {
         let mut attempts = Attempts::default();
         attempts.started(Running { expected: Some(usage(1.0, 1.0, 0, 0)), ..running(1, 0, 0, 0.0) });
         let mut all = attempts.estimate(at(1.0));
-        all.extend(attempts.sampled(at(2.0), TaskId(1), sample(0.3, 0, 0)));
+        all.extend(attempts.sampled(at(2.0), at(0.0), TaskId(1), sample(0.3, 0, 0)));
         assert!((total(&all, Resource::Cpu) - 0.3).abs() < 1e-9);
         assert!(attempts.estimate(at(3.0)).is_empty());
+    }
+
+    #[test]
+    fn time_spent_waiting_for_data_is_charged_no_memory() {
+        let mut attempts = Attempts::default();
+        attempts.started(running(1, 0, 0, 0.0));
+        let all = attempts.sampled(at(31.0), at(30.0), TaskId(1), sample(0.5, 100, 0));
+        assert_eq!(total(&all, Resource::Memory), 100.0);
+        assert!(all.iter().all(|c| c.from == at(30.0)));
+    }
+
+    #[test]
+    fn being_told_twice_of_an_attempt_charges_it_once() {
+        let mut attempts = Attempts::default();
+        let expected = Some(usage(10.0, 10.0, 1_000, 0));
+        attempts.started(Running { expected, ..running(1, 0, 0, 0.0) });
+        let mut all = attempts.estimate(at(4.0));
+        attempts.started(Running { expected, ..running(1, 0, 0, 0.0) });
+        all.extend(attempts.ended(&outcome(1, 0, 5.0, usage(5.0, 5.0, 0, 0)), None));
+        assert!((total(&all, Resource::Cpu) - 5.0).abs() < 1e-9);
     }
 
     #[test]
     fn counters_that_fall_are_no_refund() {
         let mut attempts = Attempts::default();
         attempts.started(running(1, 0, 0, 0.0));
-        attempts.sampled(at(1.0), TaskId(1), sample(1.0, 0, 100));
-        assert_eq!(attempts.sampled(at(2.0), TaskId(1), sample(0.2, 0, 10)), []);
+        attempts.sampled(at(1.0), at(0.0), TaskId(1), sample(1.0, 0, 100));
+        assert_eq!(attempts.sampled(at(2.0), at(0.0), TaskId(1), sample(0.2, 0, 10)), []);
     }
 
     #[test]
@@ -313,7 +340,7 @@ pub(super) mod tests {
     fn a_lost_worker_keeps_what_it_was_charged() {
         let mut attempts = Attempts::default();
         attempts.started(running(1, 0, 0, 0.0));
-        attempts.sampled(at(1.0), TaskId(1), sample(1.0, 5, 5));
+        attempts.sampled(at(1.0), at(0.0), TaskId(1), sample(1.0, 5, 5));
         assert_eq!(attempts.ended(&outcome(1, 0, 2.0, Usage::default()), None), []);
         assert_eq!(attempts.len(), 0);
     }

@@ -102,6 +102,8 @@ pub struct Monitor {
     pub(super) sources: Vec<Latency>,
     pub(super) pace: Pace,
     pub(super) tidied: Time,
+    /// When the last round ended.
+    pub(super) rounded: Time,
     ignored: u64,
 }
 
@@ -130,6 +132,7 @@ impl Monitor {
             sources: settings.sources.iter().map(|_| Latency::new(settings.latency_window)).collect(),
             pace: Pace::new(settings.interval, settings.budget),
             tidied: Time::ZERO,
+            rounded: Time::ZERO,
             ignored: 0,
             settings,
         };
@@ -189,7 +192,7 @@ impl Monitor {
 
     /// What a running attempt's processes have used so far.
     pub fn children(&mut self, now: Time, task: TaskId, sample: GroupSample) {
-        let charges = self.attempts.sampled(now, task, sample);
+        let charges = self.attempts.sampled(now, self.rounded, task, sample);
         self.apply(&charges);
     }
 

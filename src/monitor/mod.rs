@@ -5,6 +5,7 @@
 //! (`attempts`, `meter`), turns it into [`crate::flow::Heat`] (`heat`), keeps it (`series`, `block`) and draws
 //! it (`heatmap`). `pace` slows sampling down when it costs too much.
 
+pub mod actor;
 mod attempts;
 mod block;
 mod core;

@@ -16,6 +16,7 @@ impl Monitor {
     /// says how long to wait from this round's start to the next one's.
     pub fn round(&mut self, now: Time, cost: Span) -> Span {
         self.pace.spent(cost);
+        self.rounded = now;
         self.record(now);
         if now.since(self.tidied) >= TIDY {
             self.series.tidy();

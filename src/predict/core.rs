@@ -141,7 +141,7 @@ impl Predict {
         let event = Event { time: o.ended, task_type: &task_type, entity, worker: worker.as_deref() };
         self.engine.learn(&event);
         if let Some(entity) = entity {
-            self.lookahead.ended(o.ended, entity, o.task_type);
+            self.lookahead.ended(o.submitted, o.ended, entity, o.task_type);
         }
     }
 
@@ -287,6 +287,11 @@ impl Predict {
             log_loss_bits: self.log_loss_bits,
             right: self.right,
         }
+    }
+
+    /// Submits whose type had been the likeliest for their entity, and all that had a forecast.
+    pub fn right(&self) -> (u64, u64) {
+        self.right
     }
 
     /// Whether exponents are learned.

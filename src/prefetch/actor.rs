@@ -16,7 +16,7 @@ use super::source::Source;
 use super::transfer::{Handle, Lane};
 use crate::flow::{CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
 use crate::message::{
-    Cached, Demand, Discard, Fact, Foreseen, Learned, Link, NotReady, Publish, Rank, Ready, Transferred, Unpin,
+    Cached, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred, Unpin,
 };
 use crate::task::{Catalogue, Places};
 use crate::time::{Clock, Span, Time};
@@ -62,12 +62,21 @@ pub struct Peers {
     pub catalogue: Arc<Catalogue>,
     /// From objects to sources, cells and shards.
     pub places: Arc<Places>,
+    /// Each worker's pool, by worker index.
+    pub worker_caches: Vec<CacheId>,
     /// Files that no pool has room for go here, until their task has them.
     pub private: PathBuf,
     /// Who watches the network.
     pub monitor: Recipient<Transferred>,
     /// The diary.
     pub decisions: Recipient<Fact<Decision>>,
+}
+
+impl Peers {
+    /// A worker's pool.
+    fn cache_of(&self, worker: WorkerId) -> CacheId {
+        self.worker_caches.get(usize::from(worker.0)).copied().unwrap_or(CacheId(0))
+    }
 }
 
 /// The actor.
@@ -269,12 +278,16 @@ impl PrefetchActor {
             return;
         }
         let Some(tell) = self.waiting.remove(&waiter) else { return };
-        let (joined, staged) = match &answer {
-            Answer::Landed { joined, staged, .. } => (*joined, *staged),
-            Answer::Failed(e) => return _ = tell.send(Landing::Failed(e.to_string())),
-            Answer::Refused { error, .. } => return _ = tell.send(Landing::Failed(error.to_string())),
-            Answer::Cancelled | Answer::Full => return _ = tell.send(Landing::Failed("cancelled".into())),
+        let failed = match &answer {
+            Answer::Landed { .. } => None,
+            Answer::Failed(error) | Answer::Refused { error, .. } => Some(error.to_string()),
+            Answer::Cancelled | Answer::Full => Some("cancelled".to_owned()),
         };
+        if let Some(why) = failed {
+            let _ = tell.send(Landing::Failed(why));
+            return;
+        }
+        let Answer::Landed { joined, staged, .. } = answer else { return };
         match self.landed.get(key) {
             Some(Landing::Pool(held)) => {
                 let hold = self.pool(key.pool).hold.send(crate::message::Hold(held.object.clone()));
@@ -478,7 +491,8 @@ impl Handler<Cached> for PrefetchActor {
 impl Handler<Learned> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        self.agenda.learned(&msg.outcome, self.clock.now());
+        let cache = self.peers.cache_of(msg.outcome.worker);
+        self.agenda.learned(&msg.outcome, cache, self.clock.now());
     }
 }
 

@@ -9,7 +9,7 @@ mod pace;
 mod sink;
 
 pub use pace::Lane;
-pub use sink::{Leftover, NOTED_BYTES, leftovers};
+pub use sink::{Leftover, NOTED_BYTES, discard, leftovers};
 
 use crate::flow::ObjectName;
 use crate::prefetch::flights::Class;

@@ -7,20 +7,17 @@
 
 use super::baseline::mithril::{Counts, Mithril};
 use super::link::Link;
+use super::reach::reachable;
 use super::trace::Trace;
 use crate::cache::{CacheCore, Limits, Policy, Purpose, Victim};
 use crate::flow::{Map, ObjectName};
-use crate::predict::objects::{Access, Answer, ObjectPredictor, PoolFacts, Proposal, SourceSpeed, shape_of};
+use crate::predict::objects::{Access, Answer, ObjectPredictor, PoolFacts, Proposal, SourceSpeed};
 use crate::time::{Span, Time};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::str::FromStr;
 
 /// Names that the predictor's catalogue may hold.
 const MAX_NAMES: usize = 1 << 18;
-/// Differences at which two earlier names make a third one reachable.
-const REACH: [i64; 10] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 256];
-
-type Set<K> = HashSet<K, xxhash_rust::xxh3::Xxh3DefaultBuilder>;
 
 /// How large the pool is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +26,34 @@ pub enum Capacity {
     Share(f64),
     /// Bytes.
     Bytes(u64),
+}
+
+/// A capacity that is neither a share nor a size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("capacity is {0:?}, expected a share like 5% (over 0, up to 100) or a size like 64MiB")]
+pub struct BadCapacity(String);
+
+impl FromStr for Capacity {
+    type Err = BadCapacity;
+    fn from_str(text: &str) -> Result<Capacity, BadCapacity> {
+        let bad = || BadCapacity(text.to_owned());
+        if let Some(percent) = text.trim().strip_suffix('%') {
+            let share = percent.trim().parse::<f64>().map_err(|_| bad())? / 100.0;
+            return if share > 0.0 && share <= 1.0 { Ok(Capacity::Share(share)) } else { Err(bad()) };
+        }
+        let digits = text.trim().find(|c: char| !c.is_ascii_digit()).unwrap_or(text.trim().len());
+        let (number, unit) = text.trim().split_at(digits);
+        let shift = match unit.trim() {
+            "" | "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(bad()),
+        };
+        let bytes = number.parse::<u64>().map_err(|_| bad())?.checked_mul(1 << shift).ok_or_else(bad)?;
+        Ok(Capacity::Bytes(bytes))
+    }
 }
 
 /// What to replay.
@@ -200,7 +225,8 @@ pub fn replay(accesses: &Accesses, options: &Options) -> Report {
         miss_ratio_demand_only: demand.missed.len() as f64 / n,
         miss_ratio_lfu_da: plain_lfu.map(|p| p.missed.len() as f64 / n),
         miss_ratio: staged.missed.len() as f64 / n,
-        reachable_ratio: reachable(accesses, &demand.missed) as f64 / demand.missed.len().max(1) as f64,
+        reachable_ratio: reachable(&accesses.names, &accesses.order, &demand.missed) as f64
+            / demand.missed.len().max(1) as f64,
         issued: staged.issued,
         useful: staged.useful,
         precision: (staged.issued > 0).then(|| staged.useful as f64 / staged.issued as f64),
@@ -384,44 +410,98 @@ fn mithril(accesses: &Accesses, capacity_bytes: u64) -> MithrilReport {
     MithrilReport { miss_ratio: misses as f64 / accesses.order.len().max(1) as f64, issued, useful }
 }
 
-/// How many of the misses an online predictor could know of: the object was accessed before, or two names
-/// were that differ from it in one number, by d and by 2d.
-fn reachable(accesses: &Accesses, missed: &[u32]) -> usize {
-    let shapes: Vec<(String, Vec<u64>)> = accesses.names.iter().map(|n| shape_of(n.as_str())).collect();
-    let mut accessed = vec![false; accesses.names.len()];
-    let mut numbers: Set<(&str, &[u64])> = Set::default();
-    let mut misses = missed.iter().peekable();
-    let mut count = 0;
-    for (i, &o) in accesses.order.iter().enumerate() {
-        let o = o as usize;
-        let (shape, fields) = (shapes[o].0.as_str(), &shapes[o].1);
-        if misses.next_if(|&&m| m as usize == i).is_some() {
-            let known = |f: &[u64]| numbers.contains(&(shape, f));
-            count += usize::from(accessed[o] || has_two_before(fields, known));
-        }
-        if !std::mem::replace(&mut accessed[o], true) {
-            numbers.insert((shape, fields));
-        }
-    }
-    count
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
 
-fn has_two_before(fields: &[u64], known: impl Fn(&[u64]) -> bool) -> bool {
-    let mut other = fields.to_vec();
-    for field in 0..fields.len() {
-        for d in REACH.into_iter().flat_map(|d| [d, -d]) {
-            let both = [1, 2].into_iter().all(|n| {
-                let moved = fields[field].checked_add_signed(d * n);
-                moved.is_some_and(|m| {
-                    other[field] = m;
-                    known(&other)
-                })
-            });
-            other[field] = fields[field];
-            if both {
-                return true;
-            }
+    const HEAD: &str = "time_s,worker,task_type,entity,duration_s,bytes,objects\n";
+
+    fn accesses(rows: impl Iterator<Item = String>) -> Accesses {
+        let text: String = std::iter::once(HEAD.to_owned()).chain(rows).collect();
+        Accesses::new(&Trace::parse(text.as_bytes(), Path::new("story.csv")).unwrap())
+    }
+    fn row(i: usize, duration: &str, objects: &str) -> String {
+        format!("{i},w0,read,e,{duration},,{objects}\n")
+    }
+    /// A loop over 100 objects of 10 bytes, in an order without numbers to count by.
+    fn looping(rounds: usize) -> Accesses {
+        let names = (0..rounds * 100).map(|i| format!("{:x}q:10", (i % 100 + 1_000) * 7_919_777));
+        accesses(names.enumerate().map(|(i, n)| row(i, "", &n)))
+    }
+    fn share(share: f64) -> Options {
+        Options { capacity: Capacity::Share(share), ..Options::default() }
+    }
+
+    #[test]
+    fn capacity_is_a_share_or_a_size() {
+        for (text, capacity) in [
+            ("5%", Some(Capacity::Share(0.05))),
+            ("0.5 %", Some(Capacity::Share(0.005))),
+            ("4096", Some(Capacity::Bytes(4096))),
+            ("64MiB", Some(Capacity::Bytes(64 << 20))),
+            ("0%", None),
+            ("101%", None),
+            ("64M", None),
+            ("-1", None),
+            ("99999999999TiB", None),
+        ] {
+            assert_eq!(text.parse::<Capacity>().ok(), capacity, "{text}");
         }
     }
-    false
+
+    #[test]
+    fn loop_beyond_the_pool_is_lost_to_lru_and_won_by_staging() {
+        let report = replay(&looping(20), &share(0.2));
+        assert_eq!((report.accesses, report.capacity_bytes), (2_000, 200));
+        assert_eq!(report.miss_ratio_demand_only, 1.0);
+        assert!((report.reachable_ratio - 0.95).abs() < 1e-9, "all but the first round");
+        assert!(report.miss_ratio < 0.2, "{}", report.miss_ratio);
+        assert!(report.precision.unwrap() > 0.8);
+        assert!(report.stall_s < report.stall_s_demand_only);
+    }
+
+    #[test]
+    fn without_staging_both_sides_are_the_same() {
+        let report = replay(&looping(5), &Options { staging: false, ..share(0.2) });
+        assert_eq!(report.miss_ratio, report.miss_ratio_demand_only);
+        assert_eq!((report.issued, report.precision, report.model_bytes), (0, None, 0));
+        assert_eq!(report.extra_bytes_ratio, 0.0);
+    }
+
+    #[test]
+    fn objects_of_a_running_task_are_asked_for_together() {
+        let request = accesses([row(0, "", "a:1;b:1")].into_iter());
+        let task = accesses([row(0, "2.5", "a:1;b:1")].into_iter());
+        assert_eq!((request.events.len(), task.events.len()), (2, 1));
+    }
+
+    #[test]
+    fn size_is_that_of_the_first_access() {
+        let accesses = accesses([row(0, "", "a:10;b:20"), row(1, "", "a:99")].into_iter());
+        assert_eq!(accesses.capacity_bytes(Capacity::Share(0.5)), 15);
+    }
+
+    #[test]
+    fn staging_that_is_asked_for_too_late_is_counted_and_waited_for() {
+        let slow = Options { rtt: Span::from_secs(10), ..share(0.2) };
+        // Requests follow each other at once, so what is proposed a few accesses ahead is not there in 10 s. But
+        // the whole batch comes while the first of it is waited for.
+        let report = replay(&looping(20), &slow);
+        assert_eq!(report.clock, "back_to_back");
+        assert!((200..1_000).contains(&report.late), "{report:?}");
+        assert!(report.stall_s < 0.5 * report.stall_s_demand_only);
+        let fast = replay(&looping(20), &Options { rtt: Span::ZERO, bandwidth_per_s: 1e15, ..share(0.2) });
+        assert_eq!(fast.late, 0);
+        assert!(fast.stall_s < 1e-6);
+    }
+
+    #[test]
+    fn same_replay_gives_the_same_report() {
+        let run = || {
+            let report = replay(&looping(10), &Options { mithril: true, ..share(0.1) });
+            serde_json::to_value(Report { us_per_access: 0.0, ..report }).unwrap()
+        };
+        assert_eq!(run(), run());
+    }
 }

@@ -122,7 +122,9 @@ impl<'c> Applier<'c> {
         match change {
             Change::Submit(task, live) => self.submit(task, live),
             Change::Started { id, token, worker, at } => self.started(*id, *token, worker, *at),
-            Change::Requeue { id, state, not_before, note } => self.requeue(*id, *state, *not_before, note.as_deref()),
+            Change::Requeue { id, state, not_before, note } => {
+                self.requeue(*id, *state, *not_before, note.as_deref())
+            }
             Change::Finished(done) => self.finished(done),
             Change::Edit { id, priority, not_before } => self.edit(*id, *priority, *not_before),
             Change::Reopen { id, state, reset_attempts } => self.reopen(*id, *state, *reset_attempts),
@@ -168,7 +170,11 @@ impl<'c> Applier<'c> {
         self.add(Sql::AddTask, t.id, &[&id, &&*t.type_name, &priority, &submitted, &&*t.body, &crc])?;
         let s = StateCells::from(l);
         let crc = self.sealer.state(id, &s);
-        self.add(Sql::AddState, t.id, &[&id, &s.state, &s.attempt, &s.worker, &s.started, &s.not_before, &s.note, &crc])?;
+        self.add(
+            Sql::AddState,
+            t.id,
+            &[&id, &s.state, &s.attempt, &s.worker, &s.started, &s.not_before, &s.note, &crc],
+        )?;
         if let Some(key) = &t.key {
             let crc = self.sealer.key(id, &t.type_name, key);
             self.add(Sql::AddKey, t.id, &[&id, &&*t.type_name, &&**key, &crc])?;
@@ -225,7 +231,17 @@ impl<'c> Applier<'c> {
         self.add(
             Sql::AddDone,
             d.id,
-            &[&seq, &id, &cells.type_name, &cells.state, &cells.ended, &cells.attempts, &prev, &cells.outcome, &crc],
+            &[
+                &seq,
+                &id,
+                &cells.type_name,
+                &cells.state,
+                &cells.ended,
+                &cells.attempts,
+                &prev,
+                &cells.outcome,
+                &crc,
+            ],
         )
     }
 
@@ -254,7 +270,12 @@ impl<'c> Applier<'c> {
         )
     }
 
-    fn edit(&mut self, task: TaskId, priority: Option<u8>, not_before: Option<Option<Time>>) -> Result<(), Error> {
+    fn edit(
+        &mut self,
+        task: TaskId,
+        priority: Option<u8>,
+        not_before: Option<Option<Time>>,
+    ) -> Result<(), Error> {
         let id = key_of("edit", task)?;
         let old = self.live("edit", task)?;
         if let Some(not_before) = not_before {
@@ -273,7 +294,8 @@ impl<'c> Applier<'c> {
                 s.query_row([id], |r| {
                     let (type_name, body) = (r.get_ref(0)?.as_str()?, r.get_ref(3)?.as_blob()?);
                     let submitted = r.get(2)?;
-                    let sound = sealer.task(id, type_name, r.get(1)?, submitted, body) == r.get::<_, i64>(4)?;
+                    let sound =
+                        sealer.task(id, type_name, r.get(1)?, submitted, body) == r.get::<_, i64>(4)?;
                     Ok(sound.then(|| sealer.task(id, type_name, priority, submitted, body)))
                 })
             })
@@ -403,7 +425,11 @@ impl<'c> Applier<'c> {
 type Ready<'c> = [Option<CachedStatement<'c>>; STATEMENTS.len()];
 
 /// The statement, prepared at most once a transaction (and mostly taken from the connection's cache).
-fn ready<'a, 'c>(all: &'a mut Ready<'c>, conn: &'c Connection, sql: Sql) -> rusqlite::Result<&'a mut CachedStatement<'c>> {
+fn ready<'a, 'c>(
+    all: &'a mut Ready<'c>,
+    conn: &'c Connection,
+    sql: Sql,
+) -> rusqlite::Result<&'a mut CachedStatement<'c>> {
     let slot = &mut all[sql as usize];
     Ok(match slot {
         Some(s) => s,
@@ -411,7 +437,12 @@ fn ready<'a, 'c>(all: &'a mut Ready<'c>, conn: &'c Connection, sql: Sql) -> rusq
     })
 }
 
-fn execute<'c>(all: &mut Ready<'c>, conn: &'c Connection, sql: Sql, cells: &[&dyn ToSql]) -> rusqlite::Result<usize> {
+fn execute<'c>(
+    all: &mut Ready<'c>,
+    conn: &'c Connection,
+    sql: Sql,
+    cells: &[&dyn ToSql],
+) -> rusqlite::Result<usize> {
     let s = ready(all, conn, sql)?;
     for (i, cell) in cells.iter().enumerate() {
         s.raw_bind_parameter(i + 1, cell)?;

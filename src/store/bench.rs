@@ -91,10 +91,12 @@ pub fn run(dir: &Path, settings: &Settings) -> Result<Vec<Line>, Error> {
     let mut floor = Floor::create(&floor_path, 64 << 20).map_err(Error::io("create", &floor_path))?;
     let options = Options { durability: settings.durability, inline: settings.inline };
     let (mut record, _) = Record::open(dir, options, |_| ())?;
-    let mut bare = |step: &[Change]| {
-        floor.append(|buf| step.iter().for_each(|c| encode(c, buf))).map_err(Error::io("append to", &floor_path))
+    let mut bare = |step: Vec<Change>| {
+        floor
+            .append(|buf| step.iter().for_each(|c| encode(c, buf)))
+            .map_err(Error::io("append to", &floor_path))
     };
-    let mut kept = |step: &[Change]| commit(&mut record, step.to_vec());
+    let mut kept = |step| commit(&mut record, step);
     let mut work = [Work::default(), Work::default()];
     let mut lines = Vec::new();
     for &group in &settings.groups {
@@ -147,13 +149,13 @@ impl Work {
         group: usize,
         turn: Duration,
         commits_us: &mut Vec<f64>,
-        commit: &mut dyn FnMut(&[Change]) -> Result<(), Error>,
+        commit: &mut dyn FnMut(Vec<Change>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.fill(commit)?;
         let mut spent = Duration::ZERO;
         while spent < turn {
             for step in [self.submit(group), self.start(group), self.finish(group)] {
-                let took = timed(|| commit(&step))?;
+                let took = timed(|| commit(step))?;
                 spent += took;
                 commits_us.push(took.as_secs_f64() * 1e6);
             }
@@ -162,12 +164,12 @@ impl Work {
     }
 
     /// Makes the backlog, untimed.
-    fn fill(&mut self, commit: &mut dyn FnMut(&[Change]) -> Result<(), Error>) -> Result<(), Error> {
+    fn fill(&mut self, commit: &mut dyn FnMut(Vec<Change>) -> Result<(), Error>) -> Result<(), Error> {
         while self.submitted < 2 * BACKLOG {
-            commit(&self.submit(1_024))?;
+            commit(self.submit(1_024))?;
         }
         while self.started < BACKLOG {
-            commit(&self.start(1_024))?;
+            commit(self.start(1_024))?;
         }
         Ok(())
     }

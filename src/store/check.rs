@@ -1,8 +1,8 @@
 //! A check of the whole record, beside its use.
 
 use super::damage::{Damage, Place};
-use super::load::{Findings, Names, walk};
 use super::record::{Sealer, Table};
+use super::rows::{Findings, Names, walk};
 use super::tasks::Files;
 use super::{Error, reader, salvage};
 use rusqlite::Connection;
@@ -49,7 +49,11 @@ fn relations(conn: &Connection, files: &Files, found: &mut Findings) {
     let rules = [
         ("SELECT id FROM state WHERE id NOT IN (SELECT id FROM task)", Table::Task, "the row is missing"),
         ("SELECT id FROM task WHERE id NOT IN (SELECT id FROM state)", Table::State, "the row is missing"),
-        ("SELECT seq FROM state WHERE state>=4 AND seq NOT IN (SELECT seq FROM done)", Table::Done, "the row is missing"),
+        (
+            "SELECT seq FROM state WHERE state>=4 AND seq NOT IN (SELECT seq FROM done)",
+            Table::Done,
+            "the row is missing",
+        ),
         ("SELECT id FROM key WHERE id NOT IN (SELECT id FROM task)", Table::Key, "its task is missing"),
     ];
     for (sql, table, what) in rules {
@@ -65,9 +69,9 @@ fn relations(conn: &Connection, files: &Files, found: &mut Findings) {
 }
 
 fn structure(conn: &Connection, files: &Files, found: &mut Findings) {
-    let said = conn.prepare(&format!("PRAGMA integrity_check({SQLITE_FINDINGS})")).and_then(|mut s| {
-        s.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
-    });
+    let said = conn
+        .prepare(&format!("PRAGMA integrity_check({SQLITE_FINDINGS})"))
+        .and_then(|mut s| s.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>());
     match said {
         Ok(lines) => lines.into_iter().filter(|l| l != "ok").for_each(|l| whole(files, found, l)),
         Err(e) => whole(files, found, e.to_string()),

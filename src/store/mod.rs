@@ -10,17 +10,19 @@
 //!
 //! Nothing here knows what a task is or what a profile holds: bodies and values are opaque. In the order in
 //! which a change meets them: `record` (rows), `writer` (who commits when), `apply` (rows into SQL), `tasks`
-//! (one connection), `wal` (what SQLite does not tell about its log), `load` and `reader` (out again), `check`,
-//! `salvage` and `upgrade` (when it is not as it should be).
+//! (one connection), `wal` (what SQLite does not tell about its log), `rows`, `load` and `reader` (out again),
+//! `check`, `salvage` and `upgrade` (when it is not as it should be).
 
 mod apply;
 pub mod bench;
 pub mod check;
+mod checkpoint;
 pub mod damage;
 pub mod floor;
 mod load;
 pub mod reader;
 pub mod record;
+mod rows;
 mod salvage;
 pub mod state;
 pub mod tasks;

@@ -4,10 +4,10 @@
 //! long keeps the log from beginning anew: lists are paged.) Rows are checked as they are read; a damaged one
 //! is left out of lists and counted in [`Page::damaged`].
 
-use super::load::{self, Names, Standing};
-use super::record::{Done, DoneCells, DoneState, Live, LiveState, Sealer, TaskRow, cell_time, time_cell};
-use super::tasks::Files;
 use super::Error;
+use super::record::{Done, DoneCells, DoneState, Live, LiveState, Sealer, TaskRow, cell_time, time_cell};
+use super::rows::{self, Names, Standing};
+use super::tasks::{BUSY_WAIT, Files};
 use crate::flow::TaskId;
 use crate::time::Time;
 use bytes::Bytes;
@@ -74,7 +74,7 @@ pub(super) fn connect(db: &Path) -> Result<Connection, Error> {
     let open = || -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(db, flags)?;
-        conn.busy_timeout(std::time::Duration::from_secs(10))?;
+        conn.busy_timeout(BUSY_WAIT)?;
         conn.set_prepared_statement_cache_capacity(32);
         conn.execute_batch(&format!(
             "PRAGMA query_only = ON; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY;
@@ -114,9 +114,10 @@ impl Reader {
         )?;
         let mut rows = one.query([key])?;
         let Some(row) = rows.next()? else { return Ok(None) };
-        let Ok(mut task) = load::read_task(row, key, 0, sealer, names)? else { return Ok(None) };
-        let Ok(standing) = load::read_state(row, key, 5, sealer, names)? else { return Ok(None) };
-        if let (Some(of), Some(text)) = (row.get_ref(13)?.as_str_or_null()?, row.get_ref(14)?.as_str_or_null()?)
+        let Ok(mut task) = rows::read_task(row, key, 0, sealer, names)? else { return Ok(None) };
+        let Ok(standing) = rows::read_state(row, key, 5, sealer, names)? else { return Ok(None) };
+        if let (Some(of), Some(text)) =
+            (row.get_ref(13)?.as_str_or_null()?, row.get_ref(14)?.as_str_or_null()?)
             && sealer.key(key, of, text) == row.get::<_, i64>(15)?
         {
             task.key = Some(text.into());
@@ -135,11 +136,13 @@ impl Reader {
     fn outcomes_of(&mut self, id: i64, seq: Option<i64>) -> rusqlite::Result<Vec<Done>> {
         let mut done = Vec::new();
         let mut next = seq;
-        let mut one = self.conn.prepare_cached("SELECT id,type,state,ended,attempts,prev,outcome,crc FROM done WHERE seq=?1")?;
+        let mut one = self
+            .conn
+            .prepare_cached("SELECT id,type,state,ended,attempts,prev,outcome,crc FROM done WHERE seq=?1")?;
         while let Some(seq) = next.take() {
             let mut rows = one.query([seq])?;
             if let Some(row) = rows.next()?
-                && let Ok(cells) = load::read_done(row, seq, 0, &mut self.sealer)?
+                && let Ok(cells) = rows::read_done(row, seq, 0, &mut self.sealer)?
                 && cells.id == id
             {
                 next = cells.prev.filter(|p| *p < seq);
@@ -155,13 +158,14 @@ impl Reader {
     /// SQLite's.
     pub fn bodies(&mut self, ids: &[TaskId]) -> Result<Vec<TaskRow>, Error> {
         let read = |me: &mut Reader| {
-            let mut one = me.conn.prepare_cached("SELECT type,priority,submitted,body,crc FROM task WHERE id=?1")?;
+            let mut one =
+                me.conn.prepare_cached("SELECT type,priority,submitted,body,crc FROM task WHERE id=?1")?;
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
                 let id = id.0 as i64;
                 let mut rows = one.query([id])?;
                 if let Some(row) = rows.next()? {
-                    found.extend(load::read_task(row, id, 0, &mut me.sealer, &mut me.names)?);
+                    found.extend(rows::read_task(row, id, 0, &mut me.sealer, &mut me.names)?);
                 }
             }
             Ok(found)
@@ -205,7 +209,7 @@ impl Reader {
             looked_at += 1;
             let seq: i64 = row.get(0)?;
             last = u64::try_from(seq).ok();
-            let Ok(cells) = load::read_done(row, seq, 1, &mut self.sealer)? else {
+            let Ok(cells) = rows::read_done(row, seq, 1, &mut self.sealer)? else {
                 page.damaged += 1;
                 continue;
             };
@@ -217,6 +221,25 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Every finished task and how it ended, without its outcome: quick also for a million of them.
+    ///
+    /// # Errors
+    /// SQLite's; the rows before it were given.
+    pub fn ends(&mut self, mut each: impl FnMut(TaskId, DoneState)) -> Result<(), Error> {
+        let mut read = |me: &mut Reader| -> rusqlite::Result<()> {
+            let mut all = me.conn.prepare_cached("SELECT id,state FROM state WHERE state>=?1")?;
+            let mut rows = all.query([DoneState::Done as i64])?;
+            while let Some(row) = rows.next()? {
+                let (id, state): (i64, i64) = (row.get(0)?, row.get(1)?);
+                if let Some(state) = u8::try_from(state).ok().and_then(DoneState::from_u8) {
+                    each(TaskId(id as u64), state);
+                }
+            }
+            Ok(())
+        };
+        read(self).map_err(Error::sql("read", &self.path))
     }
 
     /// Outcomes with numbers above `seq`, oldest first: what a predictor snapshot has not learned yet. Those
@@ -234,7 +257,7 @@ impl Reader {
             let mut rows = all.query([after])?;
             while let Some(row) = rows.next()? {
                 let seq: i64 = row.get(0)?;
-                match load::read_done(row, seq, 1, &mut me.sealer)? {
+                match rows::read_done(row, seq, 1, &mut me.sealer)? {
                     Ok(cells) => owned(seq, &cells, &mut me.names).into_iter().for_each(&mut each),
                     Err(_) => damaged += 1,
                 }

@@ -59,13 +59,17 @@ pub enum DoneState {
 impl LiveState {
     /// From the figure on disk.
     pub fn from_u8(v: u8) -> Option<LiveState> {
-        [LiveState::Queued, LiveState::Delayed, LiveState::Blocked, LiveState::Running].get(usize::from(v)).copied()
+        [LiveState::Queued, LiveState::Delayed, LiveState::Blocked, LiveState::Running]
+            .get(usize::from(v))
+            .copied()
     }
 }
 impl DoneState {
     /// From the figure on disk.
     pub fn from_u8(v: u8) -> Option<DoneState> {
-        [DoneState::Done, DoneState::Failed, DoneState::Cancelled].get(usize::from(v.checked_sub(4)?)).copied()
+        [DoneState::Done, DoneState::Failed, DoneState::Cancelled]
+            .get(usize::from(v.checked_sub(4)?))
+            .copied()
     }
 }
 
@@ -332,7 +336,10 @@ mod tests {
         let empty = StateCells { worker: Some(""), ..none };
         assert_ne!(s.state(1, &none), s.state(1, &empty));
         assert_ne!(s.state(1, &none), s.state(1, &StateCells { started: Some(0), ..none }));
-        assert_ne!(s.state(1, &StateCells { note: Some("x"), ..none }), s.state(1, &StateCells { worker: Some("x"), ..none }));
+        assert_ne!(
+            s.state(1, &StateCells { note: Some("x"), ..none }),
+            s.state(1, &StateCells { worker: Some("x"), ..none })
+        );
     }
 
     #[test]

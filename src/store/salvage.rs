@@ -5,8 +5,8 @@
 
 use super::apply::Meta;
 use super::damage::{Damage, Place};
-use super::load::{self, Findings, Names, Verdict, columns, walk};
 use super::record::{DoneState, LiveState, Sealer, StateCells, Table};
+use super::rows::{self, Findings, Names, Verdict, columns, walk};
 use super::tasks::{Files, connect};
 use super::wal::{Mark, Synced};
 use super::{Error, sync_dir};
@@ -86,7 +86,8 @@ pub(super) fn salvage(
     let epoch_floor = modified_s(&files.db);
     let mut found = Findings::default();
     let new = connect(&half)?;
-    let copied = copy(&conn, &new, files, &mut found, epoch_floor).map_err(Error::sql("salvage", &files.db))?;
+    let copied =
+        copy(&conn, &new, files, &mut found, epoch_floor).map_err(Error::sql("salvage", &files.db))?;
     new.close().map_err(|(_, e)| Error::sql("close", &half)(e))?;
     fs::File::open(&half).and_then(|f| f.sync_all()).map_err(Error::io("sync", &half))?;
     fs::rename(&half, &whole).map_err(Error::io("rename", &half))?;
@@ -161,16 +162,22 @@ impl rusqlite::ToSql for Cell<'_> {
 }
 
 /// Checks a row of any table.
-pub(super) fn verdict(table: Table, key: i64, row: &Row<'_>, sealer: &mut Sealer, names: &mut Names) -> Verdict {
+pub(super) fn verdict(
+    table: Table,
+    key: i64,
+    row: &Row<'_>,
+    sealer: &mut Sealer,
+    names: &mut Names,
+) -> Verdict {
     Ok(match table {
-        Table::Task => load::read_task(row, key, 1, sealer, names)?.err(),
-        Table::State => load::read_state(row, key, 1, sealer, names)?.err(),
-        Table::Done => load::read_done(row, key, 1, sealer)?.err(),
+        Table::Task => rows::read_task(row, key, 1, sealer, names)?.err(),
+        Table::State => rows::read_state(row, key, 1, sealer, names)?.err(),
+        Table::Done => rows::read_done(row, key, 1, sealer)?.err(),
         Table::Key => {
             let (type_name, text) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
-            (sealer.key(key, type_name, text) != row.get::<_, i64>(3)?).then_some(load::BAD_SEAL)
+            (sealer.key(key, type_name, text) != row.get::<_, i64>(3)?).then_some(rows::BAD_SEAL)
         }
-        Table::Meta => (sealer.meta(key, row.get(1)?) != row.get::<_, i64>(2)?).then_some(load::BAD_SEAL),
+        Table::Meta => (sealer.meta(key, row.get(1)?) != row.get::<_, i64>(2)?).then_some(rows::BAD_SEAL),
     })
 }
 
@@ -205,7 +212,9 @@ fn restore_states(new: &Connection, sealer: &mut Sealer) -> rusqlite::Result<Vec
             .ok()
             .filter(|(state, ..)| u8::try_from(*state).ok().and_then(DoneState::from_u8).is_some());
         let cells = match outcome {
-            Some((state, attempt, seq)) => StateCells { state, attempt, seq: Some(seq), ..StateCells::default() },
+            Some((state, attempt, seq)) => {
+                StateCells { state, attempt, seq: Some(seq), ..StateCells::default() }
+            }
             None => StateCells {
                 state: LiveState::Queued as i64,
                 note: Some("its state was damaged on disk and restored"),
@@ -214,7 +223,14 @@ fn restore_states(new: &Connection, sealer: &mut Sealer) -> rusqlite::Result<Vec
         };
         new.execute(
             "INSERT INTO state VALUES(?1,?2,?3,NULL,NULL,NULL,?4,?5,?6)",
-            rusqlite::params![id, cells.state, cells.attempt, cells.note, cells.seq, sealer.state(id, &cells)],
+            rusqlite::params![
+                id,
+                cells.state,
+                cells.attempt,
+                cells.note,
+                cells.seq,
+                sealer.state(id, &cells)
+            ],
         )?;
     }
     new.execute_batch("DROP TABLE outcome")?;
@@ -225,7 +241,8 @@ fn restore_states(new: &Connection, sealer: &mut Sealer) -> rusqlite::Result<Vec
 /// last written stand in: they are greater than any number of starts.
 fn epoch_at_least(new: &Connection, sealer: &mut Sealer, floor: i64) -> rusqlite::Result<()> {
     let (a, b) = (Meta::Epoch as i64, Meta::EpochAgain as i64);
-    let copies: i64 = new.query_row("SELECT count(*) FROM meta WHERE what IN (?1,?2)", [a, b], |r| r.get(0))?;
+    let copies: i64 =
+        new.query_row("SELECT count(*) FROM meta WHERE what IN (?1,?2)", [a, b], |r| r.get(0))?;
     if copies == 0 {
         for what in [a, b] {
             new.execute("INSERT INTO meta VALUES(?1,?2,?3)", [what, floor, sealer.meta(what, floor)])?;

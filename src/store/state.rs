@@ -84,7 +84,9 @@ impl State {
         let state = State::open_sound(dir)
             .map_err(|detail| Error::State { path: dir.to_owned(), detail: detail.into() })?;
         match std::fs::remove_file(&suspect) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &suspect)(e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &suspect)(e));
+            }
             _ => {}
         }
         let what = format!("{why}; begun anew, the old store is {}", aside.display());
@@ -93,8 +95,11 @@ impl State {
 
     /// Opens and reads everything once, so that damage shows now and not in the middle of the day.
     fn open_sound(dir: &Path) -> Result<State, String> {
-        let config =
-            sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).mode(sled::Mode::LowSpace);
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace);
         let db = unpanicked(|| config.open())?;
         let file = File::open(dir.join("db")).map_err(|e| e.to_string())?;
         let shared = Shared { db, dir: dir.to_owned(), file, broken: AtomicBool::new(false) };
@@ -215,7 +220,10 @@ impl Tree {
     ///
     /// # Errors
     /// [`Error::State`].
-    pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<Result<T, serde_json::Error>>, Error> {
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        key: &[u8],
+    ) -> Result<Option<Result<T, serde_json::Error>>, Error> {
         Ok(self.get_bytes(key)?.map(|json| serde_json::from_slice(&json)))
     }
 

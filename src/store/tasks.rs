@@ -1,13 +1,14 @@
 //! The durable record of tasks: one SQLite connection that writes, and what it takes to open it.
 //!
 //! `tasks.db` with its `-wal` and `-shm`, and `tasks.mark` (see [`super::wal`]) lie in the state folder.
-//! [`Tasks`] is single-threaded and synchronous; [`super::Record`] puts it on a thread of its own, or calls it
+//! `Tasks` is single-threaded and synchronous; [`super::Record`] puts it on a thread of its own, or calls it
 //! in place where a test or a simulation needs every step in its hand.
 
 use super::apply::{Applier, Meta, failed, fatal};
 use super::damage::{Damage, Place};
-use super::load::{self, Findings};
+use super::load;
 use super::record::{Change, Live, Sealer, TaskRow};
+use super::rows::Findings;
 use super::wal::{self, Mark, Synced};
 use super::{Error, is_corrupt, salvage, sync_dir, upgrade};
 use crate::time::Time;
@@ -17,61 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// When a change is acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// When it is on disk: survives a power cut.
-    #[default]
-    Sync,
-    /// When it is written, synced every [`super::writer::SYNC_EVERY`]: survives the death of the daemon, loses
-    /// up to that long at a power cut. What is on disk is consistent either way.
-    Interval,
-}
-
-/// How to open a record.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// When a change is acknowledged.
-    pub durability: Durability,
-    /// Commit within the call, on the caller's thread; for simulation and paused clocks.
-    pub inline: bool,
-}
-
-/// What the record holds when it is opened, piece by piece. Tasks and finished keys come in no common order.
-#[derive(Clone, Debug)]
-pub enum Loaded {
-    /// An unfinished task. They come by rising id, but for those whose state had to be restored: those last.
-    Task(TaskRow, Live),
-    /// The key of a finished task that is still on record: it still answers for its type.
-    FinishedKey {
-        /// Which task.
-        id: crate::flow::TaskId,
-        /// Its type's name.
-        type_name: Arc<str>,
-        /// Its key.
-        key: Arc<str>,
-    },
-}
-
-/// What was learned when the record was opened.
-#[derive(Clone, Debug, Default)]
-pub struct Opened {
-    /// How often this record was opened, this time included; on disk before [`super::Record::open`] returns.
-    pub epoch: u32,
-    /// The greatest task id ever used.
-    pub last_id: u64,
-    /// The greatest outcome number ever used.
-    pub last_seq: u64,
-    /// The latest moment on record: the clock must not start before it.
-    pub last_time: Time,
-    /// Unfinished tasks that were loaded.
-    pub live: u64,
-    /// Finished tasks on record.
-    pub finished: u64,
-    /// What was found damaged, and what became of it. Empty on a good day.
-    pub damage: Vec<Damage>,
-}
+use std::time::Duration;
 
 /// Page size. Measured with 2 and 4 KiB: see the table in [`super::bench`].
 const PAGE_BYTES: u32 = 4096;
@@ -80,33 +27,11 @@ const CACHE_KIB: u32 = 16 << 10;
 /// A checkpoint is due when the log holds this many frames: 12 MiB at 4 KiB a page.
 pub(super) const CHECKPOINT_FRAMES: u32 = 3_000;
 /// When idle, a free list longer than this is given back to the file system, some pages at a time.
-const FREE_PAGES: i64 = 1_024;
+const FREE_PAGES: i64 = 256;
 /// Pages given back in one step: a few milliseconds.
 const VACUUM_PAGES: u32 = 200;
-
-/// The files of a record.
-#[derive(Clone, Debug)]
-pub(super) struct Files {
-    pub dir: PathBuf,
-    pub db: PathBuf,
-    pub wal: PathBuf,
-    pub mark: PathBuf,
-    /// Made when SQLite reported damage: the next start salvages before it does anything else.
-    pub suspect: PathBuf,
-}
-
-impl Files {
-    pub fn new(dir: &Path) -> Files {
-        let at = |name: &str| dir.join(name);
-        Files {
-            dir: dir.to_owned(),
-            db: at("tasks.db"),
-            wal: at("tasks.db-wal"),
-            mark: at("tasks.mark"),
-            suspect: at("tasks.suspect"),
-        }
-    }
-}
+/// How long a lock is waited for that somebody else holds: a backup made with SQLite's own tool, say.
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// The writing end of the record.
 pub(super) struct Tasks {
@@ -118,6 +43,8 @@ pub(super) struct Tasks {
     synced: Synced,
     /// Frames in the log, told by SQLite at each commit.
     frames: Arc<AtomicU32>,
+    /// Frames in the log at the last checkpoint.
+    checkpointed: u32,
     durability: Durability,
     /// Whether the log holds commits that were not synced yet.
     unsynced: bool,
@@ -127,31 +54,12 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Opens the record in `dir`, which exists; makes it if there is none; sets aside what is damaged.
-    pub fn open(
-        dir: &Path,
+    fn around(
+        mut conn: Connection,
+        files: Files,
+        mark: Mark,
         durability: Durability,
-        each: &mut dyn FnMut(Loaded),
-    ) -> Result<(Tasks, Opened), Error> {
-        let files = Files::new(dir);
-        salvage::finish(&files)?;
-        let (mark, said) = Mark::open(&files.mark)?;
-        let mut opened = Opened::default();
-        check_log(&files, said, &mut opened.damage)?;
-        if !files.wal.exists() || said.is_none() {
-            mark.write_synced(Synced::default()).map_err(Error::io("write", &files.mark))?;
-            sync_dir(dir)?;
-        }
-        if files.suspect.exists() {
-            clear_suspicion(&files, &mut opened.damage)?;
-        }
-        let conn = load_sound(&files, each, &mut opened)?;
-        let mut tasks = Tasks::around(conn, files, mark, durability)?;
-        tasks.begin_epoch(&mut opened)?;
-        Ok((tasks, opened))
-    }
-
-    fn around(mut conn: Connection, files: Files, mark: Mark, durability: Durability) -> Result<Tasks, Error> {
+    ) -> Result<Tasks, Error> {
         let frames = Arc::new(AtomicU32::new(0));
         let told = frames.clone();
         // Replaces SQLite's own checkpoints inside a commit: ours come when the waiters have their answers.
@@ -160,13 +68,15 @@ impl Tasks {
             Ok(())
         }))
         .map_err(Error::sql("open", &files.db))?;
-        let wal = File::options().read(true).write(true).open(&files.wal).map_err(Error::io("open", &files.wal))?;
+        let wal =
+            File::options().read(true).write(true).open(&files.wal).map_err(Error::io("open", &files.wal))?;
         Ok(Tasks {
             conn,
             wal,
             mark,
             synced: Synced::default(),
             frames,
+            checkpointed: 0,
             durability,
             unsynced: false,
             untidy: true,
@@ -213,7 +123,10 @@ impl Tasks {
         Ok(results)
     }
 
-    fn transaction(&mut self, work: &mut dyn FnMut(&mut Applier<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    fn transaction(
+        &mut self,
+        work: &mut dyn FnMut(&mut Applier<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let run = |c: &Connection, sql: &str| c.prepare_cached(sql).and_then(|mut s| s.execute([])).map(drop);
         let path = &self.files.db;
         run(&self.conn, "BEGIN IMMEDIATE").map_err(|e| failed(path, e))?;
@@ -274,14 +187,23 @@ impl Tasks {
         self.mark.write(self.synced).map_err(|e| fatal(&self.files.mark, &e))
     }
 
-    /// Whether the log has grown to where a checkpoint is due, busy or not.
+    /// Whether a checkpoint is due, busy or not.
     pub fn is_checkpoint_due(&self) -> bool {
-        self.frames.load(Ordering::Relaxed) >= CHECKPOINT_FRAMES
+        let frames = self.frames.load(Ordering::Relaxed);
+        // While a reader keeps the log from beginning anew, each further attempt waits for some more frames.
+        let more = frames.checked_sub(self.checkpointed).unwrap_or(frames);
+        frames >= CHECKPOINT_FRAMES && more >= CHECKPOINT_FRAMES / 10
+    }
+
+    /// Whether the log is so long that the writer had better wait.
+    pub fn is_log_too_long(&self) -> bool {
+        self.frames.load(Ordering::Relaxed) >= 3 * CHECKPOINT_FRAMES
     }
 
     /// Copies the log into the database, so that the next commit begins it anew. A reader in the middle of a
     /// long query can keep it from beginning anew; it then grows until the reader is done.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
+        self.checkpointed = self.frames.load(Ordering::Relaxed);
         self.pragma("PRAGMA wal_checkpoint(PASSIVE)").map(drop)
     }
 
@@ -300,7 +222,7 @@ impl Tasks {
         }
         self.sync()?;
         self.untidy = !self.empty_log()?;
-        Ok(())
+        self.preallocate_log()
     }
 
     /// Moves everything into the database and makes the log void, but keeps the file: its blocks are there,
@@ -309,8 +231,11 @@ impl Tasks {
     /// A void header is written over the log's own. SQLite reads that header only at recovery, and writes it
     /// anew with the first frame after a completed `RESTART` checkpoint, which is what came before.
     fn empty_log(&mut self) -> Result<bool, Error> {
-        let busy = self.pragma("PRAGMA wal_checkpoint(RESTART)")?;
-        if busy != 0 {
+        // Whoever reads is not waited for: a change could come meanwhile.
+        self.wait_at_most(Duration::ZERO)?;
+        let busy = self.pragma("PRAGMA wal_checkpoint(RESTART)");
+        self.wait_at_most(BUSY_WAIT)?;
+        if busy? != 0 {
             return Ok(false);
         }
         // In this order: a mark that speaks of frames beside a void log would be taken for a lost log.
@@ -319,12 +244,17 @@ impl Tasks {
         self.wal.write_all_at(&[0; 32], 0).map_err(|e| fatal(&self.files.wal, &e))?;
         self.wal.sync_data().map_err(|e| fatal(&self.files.wal, &e))?;
         self.frames.store(0, Ordering::Relaxed);
+        self.checkpointed = 0;
         Ok(true)
     }
 
-    /// Writes the log's blocks ahead, once for its life.
-    pub fn preallocate_log(&mut self) -> Result<(), Error> {
-        let want = 32 + u64::from(CHECKPOINT_FRAMES + CHECKPOINT_FRAMES / 8) * u64::from(PAGE_BYTES + 24);
+    fn wait_at_most(&self, time: Duration) -> Result<(), Error> {
+        self.conn.busy_timeout(time).map_err(|e| failed(&self.files.db, e))
+    }
+
+    /// Writes the log's blocks ahead, once for its life: a commit that makes the file longer costs more.
+    fn preallocate_log(&mut self) -> Result<(), Error> {
+        let want = 32 + u64::from(CHECKPOINT_FRAMES + CHECKPOINT_FRAMES / 4) * u64::from(PAGE_BYTES + 24);
         let have = self.wal.metadata().map_err(Error::io("stat", &self.files.wal))?.len();
         let zeros = vec![0; 1 << 20];
         let mut at = have;
@@ -358,88 +288,3 @@ impl Tasks {
     }
 }
 
-/// A connection as the writer needs it, at today's layout.
-pub(super) fn connect(db: &Path) -> Result<Connection, Error> {
-    let mut conn = open(db).map_err(|e| match is_corrupt(&e) {
-        true => Error::Unreadable { path: db.to_owned(), detail: e.to_string().into() },
-        false => Error::Sql { doing: "open", path: db.to_owned(), error: Arc::new(e) },
-    })?;
-    upgrade::upgrade(&mut conn, db)?;
-    Ok(conn)
-}
-
-fn open(db: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(db, flags)?;
-    conn.busy_timeout(std::time::Duration::from_secs(10))?;
-    conn.set_prepared_statement_cache_capacity(64);
-    // Page size and vacuum mode hold from the first table on, so they come before the log's mode.
-    conn.execute_batch(&format!(
-        "PRAGMA page_size = {PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
-         PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY;
-         PRAGMA cell_size_check = ON;"
-    ))?;
-    Ok(conn)
-}
-
-/// Runs a pragma to its end; the first figure it gives.
-fn pragma(conn: &Connection, sql: &str) -> rusqlite::Result<i64> {
-    let mut s = conn.prepare_cached(sql)?;
-    let mut rows = s.query([])?;
-    let mut first = None;
-    while let Some(row) = rows.next()? {
-        if first.is_none() && row.as_ref().column_count() > 0 {
-            first = row.get(0).ok();
-        }
-    }
-    Ok(first.unwrap_or(0))
-}
-
-/// Scans the log before SQLite opens it. Of a damaged one a copy is kept, with the database it belongs to.
-fn check_log(files: &Files, said: Option<Synced>, damage: &mut Vec<Damage>) -> Result<(), Error> {
-    let wal::Found::Damaged { frame, why } = wal::scan(&files.wal, said)? else { return Ok(()) };
-    let aside = salvage::aside_name(&files.db);
-    for (from, to) in [(&files.db, aside.clone()), (&files.wal, salvage::with_suffix(&aside, "-wal"))] {
-        match std::fs::copy(from, &to) {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::io("set aside", from)(e)),
-        }
-    }
-    File::create(&files.suspect).map_err(Error::io("create", &files.suspect))?;
-    damage.push(Damage {
-        file: files.wal.clone(),
-        place: Place::Frame(frame),
-        what: format!("{why}; changes from there on are lost, a copy is kept as {}", aside.display()),
-    });
-    Ok(())
-}
-
-/// The last run, or the log, gave reason to doubt the file: looks at all of it, and salvages if need be.
-fn clear_suspicion(files: &Files, damage: &mut Vec<Damage>) -> Result<(), Error> {
-    let conn = connect(&files.db)?;
-    match conn.query_row("PRAGMA integrity_check(1)", [], |r| r.get::<_, String>(0)) {
-        Ok(said) if said == "ok" => {}
-        Ok(said) => salvage::salvage(files, conn, said, damage).map(drop)?,
-        Err(e) if is_corrupt(&e) => salvage::salvage(files, conn, e.to_string(), damage).map(drop)?,
-        Err(e) => return Err(Error::sql("check", &files.db)(e)),
-    }
-    std::fs::remove_file(&files.suspect).map_err(Error::io("remove", &files.suspect))?;
-    sync_dir(&files.dir)
-}
-
-/// Loads everything that is needed to go on; a record with damage is salvaged first, and then gone on with.
-fn load_sound(files: &Files, each: &mut dyn FnMut(Loaded), opened: &mut Opened) -> Result<Connection, Error> {
-    let conn = connect(&files.db)?;
-    let mut found = Findings::default();
-    load::load(&conn, &files.db, each, &mut found, opened).map_err(Error::sql("read", &files.db))?;
-    if found.damage.is_empty() {
-        return Ok(conn);
-    }
-    opened.damage.append(&mut found.damage);
-    let restored = salvage::salvage(files, conn, "damaged rows".into(), &mut opened.damage)?;
-    let conn = connect(&files.db)?;
-    load::figures(&conn, &files.db, &mut found, opened).map_err(Error::sql("read", &files.db))?;
-    load::load_some(&conn, &files.db, &restored, each, opened).map_err(Error::sql("read", &files.db))?;
-    Ok(conn)
-}

@@ -1,7 +1,7 @@
 //! The record's layout, its version, and the way from older ones.
 //!
 //! `PRAGMA user_version` holds the layout's number. Every step from one number to the next is a function in
-//! [`STEPS`], run in one transaction; a fixture of each old layout is kept with the tests.
+//! `STEPS`, run in one transaction; a fixture of each old layout is kept with the tests.
 
 use super::{Error, is_corrupt};
 use rusqlite::Connection;
@@ -50,9 +50,11 @@ pub(super) fn upgrade(c: &mut Connection, path: &Path) -> Result<(), Error> {
         true => Error::Unreadable { path: path.to_owned(), detail: e.to_string().into() },
         false => Error::Sql { doing: "read layout of", path: path.to_owned(), error: Arc::new(e) },
     };
-    let pragma = |c: &Connection, name: &str| c.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0));
+    let pragma =
+        |c: &Connection, name: &str| c.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0));
     let found = pragma(c, "user_version").map_err(unreadable)?;
-    let tables: i64 = c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(unreadable)?;
+    let tables: i64 =
+        c.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(unreadable)?;
     if found > VERSION {
         return Err(Error::Newer { path: path.to_owned(), found, known: VERSION });
     }
@@ -61,10 +63,10 @@ pub(super) fn upgrade(c: &mut Connection, path: &Path) -> Result<(), Error> {
         let detail = "it is a database of something else, or its header is damaged".into();
         return Err(Error::Unreadable { path: path.to_owned(), detail });
     }
-    for step in usize::try_from(found).unwrap_or(0)..STEPS.len() {
+    for (before, step) in STEPS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let t = c.transaction().map_err(Error::sql("upgrade", path))?;
-        STEPS[step](&t)
-            .and_then(|()| t.execute_batch(&format!("PRAGMA user_version = {}", step + 1)))
+        step(&t)
+            .and_then(|()| t.execute_batch(&format!("PRAGMA user_version = {}", before + 1)))
             .and_then(|()| t.commit())
             .map_err(Error::sql("upgrade", path))?;
     }

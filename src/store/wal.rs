@@ -6,7 +6,7 @@
 //!
 //! - [`scan`] reads the frames before SQLite does. A bad frame with an intact, later transaction behind it
 //!   is damage, because a transaction is written only after the one before it was synced.
-//! - [`Mark`], a small file beside the log, says up to which frame the log was synced when the last commit was
+//! - `tasks.mark`, a small file beside the log, says up to which frame the log was synced when the last commit was
 //!   acknowledged. It is never synced itself, so after a power cut it may be old; but what it says was true
 //!   when it was written, so fewer intact frames than it says are damage, the last commit's own included.
 //!
@@ -81,7 +81,9 @@ pub fn scan(wal: &Path, mark: Option<Synced>) -> Result<Found, Error> {
 
 fn nothing_there(mark: Option<Synced>) -> Found {
     match mark {
-        Some(m) if m.frames > 0 => Found::Damaged { frame: 0, why: "the log is gone; it held acknowledged commits" },
+        Some(m) if m.frames > 0 => {
+            Found::Damaged { frame: 0, why: "the log is gone; it held acknowledged commits" }
+        }
         _ => Found::Empty,
     }
 }
@@ -142,8 +144,9 @@ impl Log {
             n += 1;
             let stored = [be(&buf, 16), be(&buf, 20)];
             let ours = buf[8..16] == self.salt;
-            let intact =
-                ours && self.checksum(self.checksum(sum, &buf[..8]), &buf[FRAME..]) == stored && be(&buf, 0) != 0;
+            let intact = ours
+                && self.checksum(self.checksum(sum, &buf[..8]), &buf[FRAME..]) == stored
+                && be(&buf, 0) != 0;
             let commits = be(&buf, 4) != 0;
             if found.bad.is_some() {
                 found.later = intact && commit_before;

@@ -4,6 +4,8 @@
 //! and is the next group. Alone, a change is committed at once; under load the previous commit is the window in
 //! which the next group gathers.
 
+use super::checkpoint::Helper;
+use super::group::Committer;
 use super::damage::Damage;
 use super::reader::Reader;
 use super::record::Change;
@@ -12,7 +14,7 @@ use super::{Error, check};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,13 +25,8 @@ pub type Completion = Box<dyn FnOnce(Result<(), Error>) + Send>;
 pub const HIGH_WATER_BYTES: usize = 8 << 20;
 /// With [`super::Durability::Interval`]: how long an acknowledged change may stay unsynced.
 pub const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// Quiet for so long means idle: time to tidy.
-const IDLE: Duration = Duration::from_millis(500);
 /// A group is not made larger than this; what is beyond it is the next one.
 const GROUP_BYTES: usize = HIGH_WATER_BYTES;
-
-/// How often an idle writer yields and looks again before it sleeps.
-const SPIN: u32 = 100;
 
 struct Batch {
     changes: Vec<Change>,
@@ -49,7 +46,7 @@ pub struct Record {
 
 enum To {
     Thread { send: Option<Sender<Batch>>, thread: Option<JoinHandle<Result<(), Error>>> },
-    Inline { tasks: Option<Box<Tasks>>, stopped: Option<Error> },
+    Inline { committer: Option<Box<Committer>>, stopped: Option<Error> },
 }
 
 impl Record {
@@ -60,19 +57,24 @@ impl Record {
     ///
     /// # Errors
     /// [`Error::Unreadable`] and [`Error::Newer`] if the file is none of ours; I/O errors.
-    pub fn open(dir: &Path, options: Options, mut each: impl FnMut(Loaded)) -> Result<(Record, Opened), Error> {
-        let (mut tasks, opened) = Tasks::open(dir, options.durability, &mut each)?;
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        mut each: impl FnMut(Loaded),
+    ) -> Result<(Record, Opened), Error> {
+        let (tasks, opened) = Tasks::open(dir, options.durability, &mut each)?;
         let files = tasks.files.clone();
         let pending_bytes = Arc::new(AtomicUsize::new(0));
+        let helper = options.beside.then(|| Helper::start(&files.db)).transpose()?;
+        let committer = Committer::new(tasks, helper);
         let to = if options.inline {
-            To::Inline { tasks: Some(Box::new(tasks)), stopped: None }
+            To::Inline { committer: Some(Box::new(committer)), stopped: None }
         } else {
-            tasks.preallocate_log()?;
             let (send, recv) = channel();
             let pending = pending_bytes.clone();
             let thread = std::thread::Builder::new()
                 .name("record".into())
-                .spawn(move || Writer { tasks, recv, pending, left: None }.run())
+                .spawn(move || Writer { committer, recv, pending, left: None }.run())
                 .map_err(Error::io("start writer of", &files.db))?;
             To::Thread { send: Some(send), thread: Some(thread) }
         };
@@ -95,17 +97,17 @@ impl Record {
                     (batch.done)(Err(Error::Closed));
                 }
             }
-            To::Inline { tasks, stopped } => {
-                let result = match (tasks, &stopped) {
+            To::Inline { committer, stopped } => {
+                let result = match (committer, &stopped) {
                     (_, Some(error)) => Err(error.clone()),
                     (None, None) => Err(Error::Closed),
-                    (Some(tasks), None) => commit_inline(tasks, &changes),
+                    (Some(c), None) => c.commit(&[&changes]).remove(0),
                 };
-                if let Err(e) = &result
-                    && e.is_fatal()
-                {
-                    *stopped = Some(e.clone());
-                }
+                let after = match (committer, &result) {
+                    (Some(c), Ok(())) => c.after().err(),
+                    _ => None,
+                };
+                *stopped = after.or(result.clone().err().filter(Error::is_fatal)).or(stopped.take());
                 done(result);
             }
         }
@@ -153,9 +155,9 @@ impl Record {
                     None => Ok(()),
                 }
             }
-            To::Inline { tasks, stopped } => match (tasks.take(), stopped.take()) {
+            To::Inline { committer, stopped } => match (committer.take(), stopped.take()) {
                 (_, Some(error)) => Err(error),
-                (Some(tasks), None) => tasks.close(),
+                (Some(committer), None) => committer.close(),
                 (None, None) => Ok(()),
             },
         }
@@ -170,14 +172,8 @@ impl Drop for Record {
     }
 }
 
-/// Inline, the tidying of the idle thread has no time of its own: a full log is emptied on the way.
-fn commit_inline(tasks: &mut Tasks, changes: &[Change]) -> Result<(), Error> {
-    tasks.commit(std::iter::once(changes))?;
-    if tasks.is_checkpoint_due() { tasks.checkpoint() } else { Ok(()) }
-}
-
 struct Writer {
-    tasks: Tasks,
+    committer: Committer,
     recv: Receiver<Batch>,
     pending: Arc<AtomicUsize>,
     /// A batch that did not fit the last group.
@@ -187,7 +183,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) -> Result<(), Error> {
         match self.work() {
-            Ok(()) => self.tasks.close(),
+            Ok(()) => self.committer.close(),
             Err(error) => {
                 self.turn_away(&error);
                 Err(error)
@@ -198,14 +194,9 @@ impl Writer {
     /// Until the last sender is gone, or something fatal happens.
     fn work(&mut self) -> Result<(), Error> {
         while let Some(first) = self.next()? {
-            let (group, hung_up) = self.gather(first);
+            let group = self.gather(first);
             self.commit(group)?;
-            if self.tasks.is_checkpoint_due() {
-                self.tasks.checkpoint()?;
-            }
-            if hung_up {
-                return Ok(());
-            }
+            self.committer.after()?;
         }
         Ok(())
     }
@@ -216,78 +207,47 @@ impl Writer {
             return Ok(Some(batch));
         }
         loop {
-            let wait = match (self.tasks.is_unsynced(), self.tasks.is_untidy()) {
-                (true, _) => Some(SYNC_EVERY),
-                (false, true) => Some(IDLE),
-                (false, false) => None,
-            };
-            let got = match (self.spin(), wait) {
-                (Some(got), _) => got,
-                (None, None) => self.recv.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                (None, Some(wait)) => self.recv.recv_timeout(wait),
+            let got = match self.committer.patience() {
+                None => self.recv.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(wait) => self.recv.recv_timeout(wait),
             };
             match got {
                 Ok(batch) => return Ok(Some(batch)),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Err(RecvTimeoutError::Timeout) if self.tasks.is_unsynced() => self.tasks.sync()?,
-                Err(RecvTimeoutError::Timeout) => self.tasks.tidy()?,
+                Err(RecvTimeoutError::Timeout) => self.committer.idle()?,
             }
         }
-    }
-
-    /// Looks out for the next batch a little longer than it takes to wake a sleeping thread.
-    fn spin(&mut self) -> Option<Result<Batch, RecvTimeoutError>> {
-        for _ in 0..SPIN {
-            match self.recv.try_recv() {
-                Ok(batch) => return Some(Ok(batch)),
-                Err(TryRecvError::Disconnected) => return Some(Err(RecvTimeoutError::Disconnected)),
-                Err(TryRecvError::Empty) => std::thread::yield_now(),
-            }
-        }
-        None
     }
 
     /// `first` and everything that came while the last group was committed.
-    fn gather(&mut self, first: Batch) -> (Vec<Batch>, bool) {
+    fn gather(&mut self, first: Batch) -> Vec<Batch> {
         let mut bytes = first.bytes;
         let mut group = vec![first];
-        loop {
-            match self.recv.try_recv() {
-                Ok(batch) if bytes + batch.bytes > GROUP_BYTES => {
-                    self.left = Some(batch);
-                    return (group, false);
-                }
-                Ok(batch) => {
-                    bytes += batch.bytes;
-                    group.push(batch);
-                }
-                Err(TryRecvError::Empty) => return (group, false),
-                Err(TryRecvError::Disconnected) => return (group, true),
+        while let Ok(batch) = self.recv.try_recv() {
+            bytes += batch.bytes;
+            if bytes > GROUP_BYTES {
+                self.left = Some(batch);
+                break;
             }
+            group.push(batch);
         }
+        group
     }
 
     fn commit(&mut self, group: Vec<Batch>) -> Result<(), Error> {
-        let result = self.tasks.commit(group.iter().map(|b| &*b.changes));
-        let results = match result {
-            Err(Error::Refused { .. }) if group.len() > 1 => {
-                let each: Vec<_> = group.iter().map(|b| &*b.changes).collect();
-                self.tasks.commit_each(&each)
+        let changes: Vec<_> = group.iter().map(|b| &*b.changes).collect();
+        let results = self.committer.commit(&changes);
+        let mut fatal = Ok(());
+        for (batch, result) in group.into_iter().zip(results) {
+            if let Err(e) = &result
+                && e.is_fatal()
+            {
+                fatal = Err(e.clone());
             }
-            other => Ok(vec![other; group.len()]),
-        };
-        let fatal = match &results {
-            Ok(results) => results.iter().filter_map(|r| r.clone().err()).find(Error::is_fatal),
-            Err(e) => Some(e.clone()).filter(Error::is_fatal),
-        };
-        for (i, batch) in group.into_iter().enumerate() {
             self.pending.fetch_sub(batch.bytes, Ordering::Relaxed);
-            (batch.done)(match &results {
-                Ok(results) => results[i].clone(),
-                Err(e) => Err(e.clone()),
-            });
+            (batch.done)(result);
         }
-        fatal.map_or(Ok(()), Err)
+        fatal
     }
 
     /// After a fatal error: everybody is told the same, until the record is dropped.

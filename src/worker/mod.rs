@@ -7,13 +7,17 @@
 //!   `confine` (Landlock), `group` (one job's processes), `kin` (whose process is this), `log` (output, capped).
 //! - Around a child: [`folder`], where it works and leaves its outputs; [`inputs`], what it finds there.
 
+pub mod actor;
 pub mod affinity;
+pub mod attempt;
 pub mod folder;
 pub mod helper;
 pub mod host;
 pub mod inputs;
 pub mod moments;
 pub mod profile;
+pub mod roster;
+pub mod roster_actor;
 pub mod run;
 pub mod wire;
 

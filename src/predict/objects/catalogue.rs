@@ -183,9 +183,12 @@ impl Catalogue {
         if let Some(name) = &item.name {
             return Some(name.clone());
         }
-        let text = spell(&self.shapes[item.shape? as usize].text, &item.fields, &item.widths);
+        let mut text = std::mem::take(&mut self.scratch);
+        let item = &self.items[id.slot()];
+        spell(&self.shapes[item.shape? as usize].text, &item.fields, &item.widths, &mut text);
         let key = key_of(&text);
-        let name = ObjectName::new(text);
+        let name = ObjectName::new(text.as_str());
+        self.scratch = text;
         self.by_name.insert(key, id.slot() as u32);
         self.get_mut(id)?.name = Some(name.clone());
         Some(name)
@@ -423,8 +426,8 @@ fn parse_word(word: &str, shape: &mut String, parsed: &mut Parsed) {
 
 /// The name of a shape with these numbers. A `#` that stood in the original name is beyond the fields only if
 /// the name had one; such a name is spelled wrong, and does not exist, which costs one failed request.
-fn spell(shape: &str, fields: &Fields, widths: &[u8; FIELDS]) -> String {
-    let mut name = String::with_capacity(shape.len() + 8);
+fn spell(shape: &str, fields: &Fields, widths: &[u8; FIELDS], name: &mut String) {
+    name.clear();
     let mut i = 0;
     for c in shape.chars() {
         if c == '#' && i < FIELDS {
@@ -435,7 +438,6 @@ fn spell(shape: &str, fields: &Fields, widths: &[u8; FIELDS]) -> String {
             name.push(c);
         }
     }
-    name
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub(super) type Delta = [i64; FIELDS];
 struct Run {
     last: Fields,
     delta: Delta,
+    /// One step after `last`, if there is a step and no number would be negative.
+    next: Option<Fields>,
     /// Steps that held.
     len: u32,
     /// Steps ahead of `last` that have been proposed.
@@ -52,6 +54,16 @@ pub(super) fn after(fields: &Fields, delta: &Delta, n: u32) -> Option<Fields> {
     Some(next)
 }
 
+impl Run {
+    fn new(last: Fields, seen: u32) -> Run {
+        Run { last, delta: [0; FIELDS], next: None, len: 0, ahead: 0, seen }
+    }
+    fn arrive(&mut self, at: Fields) {
+        self.last = at;
+        self.next = if self.delta == [0; FIELDS] { None } else { after(&at, &self.delta, 1) };
+    }
+}
+
 impl Runs {
     /// None yet.
     pub(super) fn new() -> Runs {
@@ -60,8 +72,7 @@ impl Runs {
     /// A name of `shape` was used. Says what should come next, if it continues a run.
     pub(super) fn see(&mut self, shape: u32, fields: Fields, now: u32) -> Option<Expected> {
         let runs = self.by_shape.entry(shape, now, Vec::new);
-        let moves = |r: &Run| r.delta != [0; FIELDS] && after(&r.last, &r.delta, 1) == Some(fields);
-        let Some(run) = runs.iter_mut().find(|r| r.last == fields || moves(r)) else {
+        let Some(run) = runs.iter_mut().find(|r| r.last == fields || r.next == Some(fields)) else {
             adopt(runs, fields, now);
             return None;
         };
@@ -70,7 +81,7 @@ impl Runs {
             return None;
         }
         run.len += 1;
-        run.last = fields;
+        run.arrive(fields);
         run.ahead = run.ahead.saturating_sub(1);
         let (from, to) = (run.ahead + 1, (1u32 << run.len.min(7)).min(DEPTH));
         if to < from {
@@ -102,13 +113,15 @@ impl Runs {
         self.by_shape.read(from, |from| {
             let mut runs = vec![];
             for _ in 0..from.count(RUNS)? {
-                let mut run = Run { last: [0; FIELDS], delta: [0; FIELDS], len: 0, ahead: 0, seen: 0 };
-                for f in &mut run.last {
+                let mut run = Run::new([0; FIELDS], 0);
+                let mut last = [0; FIELDS];
+                for f in &mut last {
                     *f = from.u64()?;
                 }
                 for d in &mut run.delta {
                     *d = from.u64()? as i64;
                 }
+                run.arrive(last);
                 (run.len, run.ahead, run.seen) = (from.u32()?, from.u32()?, from.u32()?);
                 runs.push(run);
             }
@@ -121,11 +134,12 @@ impl Runs {
 fn adopt(runs: &mut Vec<Run>, fields: Fields, now: u32) {
     let distance = |r: &Run| r.last.iter().zip(&fields).map(|(a, b)| a.abs_diff(*b)).sum::<u64>();
     let nearest = (0..runs.len()).min_by_key(|&i| distance(&runs[i])).filter(|&i| distance(&runs[i]) <= NEAR);
-    let fresh = Run { last: fields, delta: [0; FIELDS], len: 0, ahead: 0, seen: now };
+    let mut fresh = Run::new(fields, now);
     match nearest {
         Some(i) if runs[i].len < 2 || runs.len() >= RUNS => {
-            let delta = std::array::from_fn(|f| fields[f] as i64 - runs[i].last[f] as i64);
-            runs[i] = Run { delta, ..fresh };
+            fresh.delta = std::array::from_fn(|f| fields[f] as i64 - runs[i].last[f] as i64);
+            fresh.arrive(fields);
+            runs[i] = fresh;
         }
         _ if runs.len() < RUNS => runs.push(fresh),
         _ => {

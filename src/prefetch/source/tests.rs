@@ -455,3 +455,83 @@ async fn nginx_keeps_what_is_published() {
     assert_eq!(std::fs::read(nginx.file("new/folder/copy 1.img")).unwrap(), content);
     assert_eq!(source.revalidate("new/folder/copy 1.img", &meta).await.unwrap(), Freshness::Unchanged);
 }
+
+// ---- S3 -----------------------------------------------------------------------------------------------------
+
+/// A real S3 server over a folder, which checks signatures.
+async fn s3_server() -> (tempfile::TempDir, String) {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("bucket")).unwrap();
+    let mut service = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
+    service.set_auth(s3s::auth::SimpleAuth::from_single("AKID", "top-secret"));
+    let service = service.build();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            let http = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(http.serve_connection(stream, service.clone()));
+        }
+    });
+    (root, endpoint)
+}
+
+fn s3(endpoint: &str, secret: Option<&str>) -> Source {
+    let kind = Kind::S3 {
+        bucket: "bucket".into(),
+        endpoint: Some(endpoint.into()),
+        region: "us-east-1".into(),
+        prefix: "volumes".into(),
+    };
+    let mut settings = Settings::new("s", kind, CellId(0));
+    (settings.retries, settings.writable) = (0, true);
+    let credentials = Credentials {
+        access_key_id: secret.map(|_| Secret::new("AKID")),
+        secret_access_key: secret.map(Secret::new),
+        ..Credentials::default()
+    };
+    Source::open(settings, credentials, clock()).unwrap()
+}
+
+#[tokio::test]
+async fn s3_publishes_serves_and_revalidates() {
+    let (root, endpoint) = s3_server().await;
+    let source = s3(&endpoint, Some("top-secret"));
+    let file = root.path().join("upload");
+    for (path, bytes) in [("vol-7/small image.img", 3_000_000), ("vol-7/large.img", 20_000_000)] {
+        let content = noise(bytes, bytes as u64);
+        std::fs::write(&file, &content).unwrap();
+        assert_eq!(code(source.stat(path).await), "missing");
+        let published = source.publish(path, &file).await.unwrap();
+        let meta = source.stat(path).await.unwrap();
+        assert_eq!(meta.bytes, bytes as u64);
+        assert!(meta.strong_etag().is_some() && published.is_same_version(&meta), "{published:?} {meta:?}");
+        assert_eq!(std::fs::read(root.path().join("bucket/volumes").join(path)).unwrap(), content);
+        assert_eq!(whole(&source, path).await.unwrap(), content);
+        let reading = source.read(path, 0, Some(&meta), 3).await.unwrap();
+        assert_eq!(rest(reading).await.unwrap(), content, "in parallel ranges");
+        let reading = source.read(path, 1_000_000, Some(&meta), 1).await.unwrap();
+        assert_eq!(rest(reading).await.unwrap(), content[1_000_000..]);
+        assert_eq!(source.revalidate(path, &meta).await.unwrap(), Freshness::Unchanged);
+        std::fs::write(&file, "new").unwrap();
+        source.publish(path, &file).await.unwrap();
+        assert!(matches!(source.revalidate(path, &meta).await.unwrap(), Freshness::Changed(m) if m.bytes == 3));
+        assert_eq!(code(source.read(path, 1, Some(&meta), 1).await), "changed");
+        std::fs::remove_file(root.path().join("bucket/volumes").join(path)).unwrap();
+        assert_eq!(source.revalidate(path, &meta).await.unwrap(), Freshness::Gone);
+    }
+}
+
+#[tokio::test]
+async fn s3_refuses_wrong_and_absent_keys_and_nothing_shows_them() {
+    let (_root, endpoint) = s3_server().await;
+    for secret in [Some("wrong-secret"), None] {
+        let source = s3(&endpoint, secret);
+        let e = whole(&source, "a").await.unwrap_err();
+        assert_eq!(e.code(), "denied", "{e}");
+        let shown = format!("{source:?} {e} {e:?}");
+        assert!(!shown.contains("wrong-secret") && !shown.contains("AKID"), "{shown}");
+    }
+    assert_eq!(code(s3("http://127.0.0.1:1", Some("x")).stat("a").await), "unreachable");
+}

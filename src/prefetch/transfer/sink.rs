@@ -147,11 +147,7 @@ impl Sink {
             let _ = thread.await;
         }
         let path = self.path;
-        blocking(move || {
-            let _ = std::fs::remove_file(note_of(&path));
-            let _ = std::fs::remove_file(path);
-        })
-        .await;
+        blocking(move || discard(&path)).await;
     }
 
     /// Hands the pending bytes to a thread, after the last ones are written.
@@ -283,6 +279,13 @@ fn note_of(path: &Path) -> PathBuf {
 pub(super) fn forget_note(path: &Path) {
     // Most have none.
     let _ = std::fs::remove_file(note_of(path));
+}
+
+/// Removes an unfinished file and its note: what [`super::Failed::partial`] named and nobody goes on with. Blocks.
+pub fn discard(temp: &Path) {
+    // Neither need be there.
+    let _ = std::fs::remove_file(note_of(temp));
+    let _ = std::fs::remove_file(temp);
 }
 
 fn boot_id() -> String {

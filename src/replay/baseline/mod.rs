@@ -4,6 +4,7 @@
 //! of an entity; in the per-worker protocol, those of a worker.
 
 mod back_off;
+pub mod mithril;
 mod product;
 
 use crate::flow::Map;

@@ -77,7 +77,11 @@ impl Tree {
     /// [`Error::State`], also if key or value is longer than their limits.
     pub fn put_bytes(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         if key.len() > KEY_LIMIT_BYTES || value.len() > VALUE_LIMIT_BYTES {
-            return Err(self.refuse(&format!("key of {} or value of {} bytes too long", key.len(), value.len())));
+            return Err(self.refuse(&format!(
+                "key of {} or value of {} bytes too long",
+                key.len(),
+                value.len()
+            )));
         }
         let mut head = Head { in_pieces: false, crc: seal(key, value), len: value.len() as u64, number: 0 };
         if value.len() > PIECE_BYTES {

@@ -16,40 +16,30 @@ fn record_in_use(dir: &Path) -> Contents {
         commit(vec![submit(id), start(id - 200, 1), Change::Finished(outcome(id - 250, id - 250))]);
     }
     std::mem::forget(tasks);
-    let Open { contents, .. } = open_copy(dir).1.unwrap();
-    let mut all = contents;
-    add_finished(dir, &mut all).unwrap();
+    let copy = scratch();
+    for name in FILES {
+        std::fs::copy(dir.join(name), copy.path().join(name)).unwrap();
+    }
+    let mut all = open(copy.path(), true).unwrap().contents;
+    add_finished(copy.path(), &mut all).unwrap();
     all
 }
 
-/// Opens a copy of the files, as after the death of the process.
-fn open_copy(dir: &Path) -> (tempfile::TempDir, Result<Open, Error>) {
-    let copy = tempfile::tempdir().unwrap();
-    for name in ["tasks.db", "tasks.db-wal", "tasks.mark"] {
-        if dir.join(name).exists() {
-            std::fs::copy(dir.join(name), copy.path().join(name)).unwrap();
-        }
-    }
-    let opened = open(copy.path(), true);
-    (copy, opened)
-}
-
 /// Opens a copy with `file` changed, and says whether it is as `sound`, or says that it is not.
-fn judge(dir: &Path, sound: &Contents, file: &str, what: &str, change: impl FnOnce(&mut Vec<u8>)) -> &'static str {
-    let damaged = tempfile::tempdir().unwrap();
-    for name in ["tasks.db", "tasks.db-wal", "tasks.mark"] {
+fn judge(
+    dir: &Path,
+    sound: &Contents,
+    file: &str,
+    what: &str,
+    change: impl Fn(&mut Vec<u8>),
+) -> &'static str {
+    let damaged = scratch();
+    for name in FILES {
         let mut bytes = std::fs::read(dir.join(name)).unwrap();
         if name == file {
-            break_at(&mut bytes, change);
-            std::fs::write(damaged.path().join(name), bytes).unwrap();
-            break;
+            change(&mut bytes);
         }
         std::fs::write(damaged.path().join(name), bytes).unwrap();
-    }
-    for name in ["tasks.db", "tasks.db-wal", "tasks.mark"] {
-        if !damaged.path().join(name).exists() {
-            std::fs::copy(dir.join(name), damaged.path().join(name)).unwrap();
-        }
     }
     let mut on_disk = match open(damaged.path(), true) {
         Ok(o) => o,
@@ -60,7 +50,10 @@ fn judge(dir: &Path, sound: &Contents, file: &str, what: &str, change: impl FnOn
     };
     // What is given is sound, whatever else there is to say.
     for (id, task) in &on_disk.contents.tasks {
-        assert_eq!(Some(task), sound.tasks.get(id), "{what}");
+        let mut expected = sound.tasks[id].clone();
+        // Keys have a page of their own; a lost one is missed below.
+        expected.key = expected.key.filter(|_| task.key.is_some());
+        assert_eq!(*task, expected, "{what}");
     }
     let mut all = on_disk.contents.clone();
     let listed = add_finished(damaged.path(), &mut all);
@@ -76,7 +69,8 @@ fn judge(dir: &Path, sound: &Contents, file: &str, what: &str, change: impl FnOn
     drop(on_disk);
     let mut again = open(damaged.path(), true).unwrap_or_else(|e| panic!("{what}: second start: {e}"));
     if !again.contents.live.contains_key(&5_000) {
-        put(&mut again.record, vec![submit(5_000)]).unwrap_or_else(|e| panic!("{what}: after the second start: {e}"));
+        put(&mut again.record, vec![submit(5_000)])
+            .unwrap_or_else(|e| panic!("{what}: after the second start: {e}"));
     }
     match (same, reported) {
         (_, true) => "reported",
@@ -85,16 +79,13 @@ fn judge(dir: &Path, sound: &Contents, file: &str, what: &str, change: impl FnOn
     }
 }
 
-fn break_at(bytes: &mut Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) {
-    change(bytes);
-}
-
 /// Flips one bit at `n` places of those sectors of the file that hold anything.
 fn flip(file: &str, n: usize, seed: u64) -> BTreeMap<&'static str, usize> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let sound = record_in_use(dir.path());
     let bytes = std::fs::read(dir.path().join(file)).unwrap();
-    let used: Vec<_> = bytes.chunks(512).enumerate().filter(|(_, s)| s.iter().any(|b| *b != 0)).map(|(i, _)| i).collect();
+    let used: Vec<_> =
+        bytes.chunks(512).enumerate().filter(|(_, s)| s.iter().any(|b| *b != 0)).map(|(i, _)| i).collect();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut verdicts = BTreeMap::new();
     for _ in 0..n {
@@ -135,7 +126,7 @@ fn commits(wal: &[u8]) -> Vec<usize> {
 
 #[test]
 fn the_torn_end_of_a_commit_nobody_was_told_of_is_normal() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let sound = record_in_use(dir.path());
     let wal = dir.path().join("tasks.db-wal");
     let mark = dir.path().join("tasks.mark");
@@ -175,7 +166,7 @@ fn the_torn_end_of_a_commit_nobody_was_told_of_is_normal() {
                 }
             }
         }
-        let copy = tempfile::tempdir().unwrap();
+        let copy = scratch();
         std::fs::copy(dir.path().join("tasks.db"), copy.path().join("tasks.db")).unwrap();
         std::fs::write(copy.path().join("tasks.db-wal"), torn).unwrap();
         std::fs::write(copy.path().join("tasks.mark"), &synced.1).unwrap();
@@ -188,7 +179,7 @@ fn the_torn_end_of_a_commit_nobody_was_told_of_is_normal() {
 
 #[test]
 fn a_log_cut_before_the_last_acknowledged_commit_is_damage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let sound = record_in_use(dir.path());
     let ends = commits(&std::fs::read(dir.path().join("tasks.db-wal")).unwrap());
     for (i, end) in ends.iter().enumerate().step_by(5) {

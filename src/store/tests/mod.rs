@@ -13,6 +13,14 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 
+/// The files of a record that outlive the process.
+const FILES: [&str; 3] = ["tasks.db", "tasks.db-wal", "tasks.mark"];
+
+/// A scratch folder, in memory where there is one: these tests look at bytes, not at the disk.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Submits and waits for the answer.
 fn put(record: &mut Record, changes: Vec<Change>) -> Result<(), Error> {
     let (send, recv) = mpsc::channel();
@@ -85,7 +93,7 @@ fn task(id: u64) -> TaskRow {
         type_name: ["copy", "verify", "delete"][rng.usize(..3)].into(),
         priority: rng.u8(..10),
         key: rng.bool().then(|| format!("key-{id}").into()),
-        submitted: Time::from_us(1_000_000 + id),
+        submitted: Time::from_us(1_000_000) + crate::time::Span::from_us(id),
         body: noise(id, 400).into(),
     }
 }

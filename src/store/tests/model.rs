@@ -19,7 +19,8 @@ impl Model {
     /// A change that fits, and its effect.
     fn random(&mut self, rng: &mut fastrand::Rng) -> Change {
         let live: Vec<u64> = self.live.keys().copied().collect();
-        let finished: Vec<u64> = self.newest.keys().copied().filter(|id| !self.live.contains_key(id)).collect();
+        let finished: Vec<u64> =
+            self.newest.keys().copied().filter(|id| !self.live.contains_key(id)).collect();
         let pick = |rng: &mut fastrand::Rng, v: &[u64]| (!v.is_empty()).then(|| v[rng.usize(..v.len())]);
         match rng.u8(..10) {
             0..3 => {}
@@ -99,7 +100,10 @@ impl Model {
         let Open { opened, contents, twice, .. } = at_start;
         assert_eq!((&opened.damage, twice), (&vec![], &vec![]));
         assert_eq!((opened.last_id, opened.last_seq), (self.last_id, self.last_seq));
-        assert_eq!((opened.live, opened.finished), (self.live.len() as u64, (self.tasks.len() - self.live.len()) as u64));
+        assert_eq!(
+            (opened.live, opened.finished),
+            (self.live.len() as u64, (self.tasks.len() - self.live.len()) as u64)
+        );
         assert_eq!(contents.live, self.live);
         let mut all = contents.clone();
         assert_eq!(add_finished(dir, &mut all).unwrap(), 0);
@@ -115,20 +119,21 @@ impl Model {
 fn the_record_does_what_a_map_in_memory_does_over_any_restarts() {
     for seed in 0..12 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let mut model = Model::default();
         let inline = rng.bool();
         let mut on_disk = open(dir.path(), inline).unwrap();
         for restart in 1..=8 {
             for _ in 0..rng.usize(1..40) {
                 let batch: Vec<_> = (0..rng.usize(1..8)).map(|_| model.random(&mut rng)).collect();
-                put(&mut on_disk.record, batch.clone()).unwrap_or_else(|e| panic!("seed {seed}: {e}: {batch:?}"));
+                put(&mut on_disk.record, batch.clone())
+                    .unwrap_or_else(|e| panic!("seed {seed}: {e}: {batch:?}"));
             }
             // Most end in good order, some by losing the process: that is a copy of the files as they are.
             if rng.bool() {
                 on_disk.record.close().unwrap();
             } else {
-                let files = ["tasks.db", "tasks.db-wal", "tasks.mark"].map(|n| dir.path().join(n));
+                let files = FILES.map(|n| dir.path().join(n));
                 let now = files.each_ref().map(|f| std::fs::read(f).unwrap());
                 on_disk.record.close().unwrap();
                 for (file, bytes) in files.iter().zip(now) {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart() {
     for inline in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let Open { mut record, opened, contents, .. } = open(dir.path(), inline).unwrap();
         assert_eq!((opened.epoch, opened.last_id, contents), (1, 0, Contents::default()));
         put(&mut record, (1..=5).map(submit).collect()).unwrap();
@@ -30,7 +30,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 
 #[test]
 fn a_refused_batch_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), true).unwrap().record;
     put(&mut record, vec![submit(1)]).unwrap();
     let mut refused = |changes: Vec<Change>| {
@@ -57,7 +57,7 @@ fn a_refused_batch_changes_nothing() {
 
 #[test]
 fn a_refused_batch_does_not_take_its_group_with_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut tasks, _) = tasks::Tasks::open(dir.path(), Durability::Sync, &mut |_| ()).unwrap();
     let (good, bad, better) = ([submit(1)], [submit(2), submit(2)], [submit(3)]);
     let batches: [&[Change]; 3] = [&good, &bad, &better];
@@ -71,7 +71,7 @@ fn a_refused_batch_does_not_take_its_group_with_it() {
 
 #[test]
 fn answers_come_in_the_order_of_submission_and_pending_bytes_return_to_zero() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), false).unwrap().record;
     let (send, recv) = mpsc::channel();
     let mut most = 0;
@@ -91,7 +91,7 @@ fn answers_come_in_the_order_of_submission_and_pending_bytes_return_to_zero() {
 
 #[test]
 fn numbers_of_forgotten_tasks_are_not_used_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), true).unwrap().record;
     put(&mut record, vec![submit(1), submit(7), Change::Finished(outcome(7, 9))]).unwrap();
     put(&mut record, vec![Change::Forget { ids: vec![TaskId(1), TaskId(7), TaskId(50)] }]).unwrap();
@@ -103,7 +103,7 @@ fn numbers_of_forgotten_tasks_are_not_used_again() {
 
 #[test]
 fn a_reopened_task_keeps_its_outcomes_until_it_is_forgotten() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), true).unwrap().record;
     put(&mut record, vec![submit(1), start(1, 1), Change::Finished(outcome(1, 1))]).unwrap();
     let reopen = Change::Reopen { id: TaskId(1), state: LiveState::Queued, reset_attempts: false };
@@ -126,7 +126,7 @@ fn a_reopened_task_keeps_its_outcomes_until_it_is_forgotten() {
 
 #[test]
 fn edits_and_requeues_are_there_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), true).unwrap().record;
     let later = Time::from_us(1 << 60);
     let requeue = Change::Requeue {
@@ -161,7 +161,7 @@ fn edits_and_requeues_are_there_after_a_restart() {
 
 #[test]
 fn lists_are_filtered_and_paged_newest_first() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), true).unwrap().record;
     let n = 300;
     put(&mut record, (1..=n).map(submit).collect()).unwrap();
@@ -197,7 +197,7 @@ fn lists_are_filtered_and_paged_newest_first() {
 
 #[test]
 fn retention_goes_by_age_and_bytes_and_stops_at_what_was_not_learned() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let mut record = open(dir.path(), true).unwrap().record;
     put(&mut record, (1..=100).map(submit).collect()).unwrap();
     put(&mut record, (1..=90).map(|i| Change::Finished(outcome(i, i))).collect()).unwrap();
@@ -218,7 +218,7 @@ fn retention_goes_by_age_and_bytes_and_stops_at_what_was_not_learned() {
 
 #[test]
 fn an_idle_record_gives_pages_back_and_empties_its_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut tasks, _) = tasks::Tasks::open(dir.path(), Durability::Sync, &mut |_| ()).unwrap();
     let n = 20_000;
     let submits: Vec<_> = (1..=n).map(submit).collect();
@@ -242,8 +242,8 @@ fn an_idle_record_gives_pages_back_and_empties_its_log() {
     // A void log: what is in the database is all there is.
     assert_eq!(wal::scan(&dir.path().join("tasks.db-wal"), None).unwrap(), wal::Found::Empty);
     tasks.commit(std::iter::once(&[submit(n + 1)][..])).unwrap();
-    let copy = tempfile::tempdir().unwrap();
-    for name in ["tasks.db", "tasks.db-wal", "tasks.mark"] {
+    let copy = scratch();
+    for name in FILES {
         std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
     let Open { opened, contents, .. } = open(copy.path(), true).unwrap();
@@ -252,18 +252,52 @@ fn an_idle_record_gives_pages_back_and_empties_its_log() {
 
 #[test]
 fn interval_commits_reach_the_disk_within_the_second_and_at_close() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = Options { durability: Durability::Interval, inline: false };
     let (mut record, _) = Record::open(dir.path(), options, |_| ()).unwrap();
-    put(&mut record, vec![submit(1)]).unwrap();
-    put(&mut record, vec![submit(2)]).unwrap();
+    let mark = || std::fs::read(dir.path().join("tasks.mark")).unwrap();
+    let before = mark();
+    let mut id = 0;
+    // Under load, not only when it is quiet.
+    while mark() == before {
+        id += 1;
+        put(&mut record, vec![submit(id)]).unwrap();
+    }
+    assert!(id > 1);
     record.close().unwrap();
-    assert_eq!(open(dir.path(), true).unwrap().contents.live.len(), 2);
+    assert_eq!(open(dir.path(), true).unwrap().contents.live.len(), id as usize);
+}
+
+#[test]
+fn a_long_query_neither_holds_up_the_writer_nor_breaks_the_checkpoints_that_wait_for_it() {
+    let dir = scratch();
+    let mut record = open(dir.path(), false).unwrap().record;
+    put(&mut record, (1..=100).map(submit).collect()).unwrap();
+    let reader = rusqlite::Connection::open(dir.path().join("tasks.db")).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = || reader.query_row("SELECT count(*) FROM task", [], |r| r.get::<_, u64>(0)).unwrap();
+    assert_eq!(count(), 100);
+    let n = 4 * u64::from(tasks::CHECKPOINT_FRAMES);
+    let mut next = 100;
+    while next < n {
+        put(&mut record, (next + 1..=next + 50).map(submit).collect()).unwrap();
+        // Rows all over the file, so that the log grows.
+        put(&mut record, (next + 1..=next + 50).map(|i| start(i, 1)).collect()).unwrap();
+        next += 50;
+    }
+    assert_eq!(count(), 100);
+    reader.execute_batch("COMMIT").unwrap();
+    put(&mut record, vec![submit(next + 1)]).unwrap();
+    assert_eq!(count(), next + 1);
+    drop(reader);
+    record.close().unwrap();
+    let Open { opened, .. } = open(dir.path(), true).unwrap();
+    assert_eq!((opened.damage, opened.live), (vec![], next + 1));
 }
 
 #[test]
 fn a_record_of_a_later_version_or_of_something_else_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     open(dir.path(), true).unwrap().record.close().unwrap();
     let db = dir.path().join("tasks.db");
     let conn = rusqlite::Connection::open(&db).unwrap();
@@ -272,12 +306,15 @@ fn a_record_of_a_later_version_or_of_something_else_is_refused() {
     let error = open(dir.path(), true).err().unwrap();
     assert!(matches!(error, Error::Newer { found: 99, .. }), "{error}");
     for bytes in [&b"not a database, but long enough to be one: "[..], &[0xff; 5_000]] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         std::fs::write(dir.path().join("tasks.db"), bytes).unwrap();
         let error = open(dir.path(), true).err().unwrap();
         assert!(matches!(error, Error::Unreadable { .. }), "{error}");
     }
-    let dir = tempfile::tempdir().unwrap();
-    rusqlite::Connection::open(dir.path().join("tasks.db")).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    let dir = scratch();
+    rusqlite::Connection::open(dir.path().join("tasks.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE t(x)")
+        .unwrap();
     assert!(matches!(open(dir.path(), true).err().unwrap(), Error::Unreadable { .. }));
 }

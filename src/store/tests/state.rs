@@ -34,7 +34,7 @@ fn copy_dir(from: &Path, to: &Path) {
 
 #[test]
 fn what_was_flushed_is_there_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = dir.path().join("state");
     let (state, damage) = State::open(&path).unwrap();
     assert_eq!(damage, None);
@@ -59,7 +59,7 @@ fn what_was_flushed_is_there_after_a_restart() {
 
 #[test]
 fn json_of_another_shape_is_the_readers_to_judge() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (state, _) = State::open(&dir.path().join("state")).unwrap();
     let tree = state.tree("t").unwrap();
     tree.put(b"k", &vec![1, 2, 3]).unwrap();
@@ -72,7 +72,7 @@ fn json_of_another_shape_is_the_readers_to_judge() {
 
 #[test]
 fn a_reader_sees_the_old_value_or_the_new_one() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (state, _) = State::open(&dir.path().join("state")).unwrap();
     let tree = state.tree("snapshots").unwrap();
     tree.put_bytes(b"k", &[0; 30_000]).unwrap();
@@ -90,13 +90,14 @@ fn a_reader_sees_the_old_value_or_the_new_one() {
 
 #[test]
 fn a_damaged_store_is_set_aside_and_rebuilt() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = dir.path().join("state");
     let (state, _) = State::open(&path).unwrap();
     fill(&state);
     drop(state);
     let db = std::fs::read(path.join("db")).unwrap();
-    let used: Vec<_> = db.chunks(512).enumerate().filter(|(_, s)| s.iter().any(|b| *b != 0)).map(|(i, _)| i).collect();
+    let used: Vec<_> =
+        db.chunks(512).enumerate().filter(|(_, s)| s.iter().any(|b| *b != 0)).map(|(i, _)| i).collect();
     let mut rng = fastrand::Rng::with_seed(9);
     let mut set_aside = 0;
     for round in 0..100 {
@@ -117,7 +118,10 @@ fn a_damaged_store_is_set_aside_and_rebuilt() {
         if let Some(damage) = damage {
             set_aside += 1;
             assert_eq!(seen, 0);
-            assert!(damage.what.contains("damaged-1") && dir.path().join(format!("broken-{round}.damaged-1")).exists());
+            assert!(
+                damage.what.contains("damaged-1")
+                    && dir.path().join(format!("broken-{round}.damaged-1")).exists()
+            );
         }
         tree.put_bytes(b"new", b"value").unwrap();
         state.flush().unwrap();
@@ -128,7 +132,7 @@ fn a_damaged_store_is_set_aside_and_rebuilt() {
 
 #[test]
 fn a_folder_of_rubbish_does_not_keep_the_daemon_from_starting() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = dir.path().join("state");
     std::fs::create_dir(&path).unwrap();
     for name in ["db", "conf", "snap.0000"] {

@@ -1,0 +1,52 @@
+//! `forestage wait`.
+
+use super::args;
+use super::exit::Exit;
+use super::session::{Session, deadline, exit_of, worse};
+use super::{progress, say};
+use crate::api::wire::Task;
+use crate::time::Span;
+
+/// Wait until tasks have ended; the exit code says whether all are done.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Their numbers.
+    #[arg(required = true, value_name = "TASK")]
+    pub tasks: Vec<u64>,
+    /// Wait no longer than this, as 90s or 10min.
+    #[arg(long, value_name = "TIME", value_parser = args::span)]
+    pub timeout: Option<Span>,
+}
+
+pub(super) async fn run(args: Args, s: &mut Session<'_>) -> anyhow::Result<Exit> {
+    all(&args.tasks, deadline(args.timeout), s).await
+}
+
+/// Waits for all, one after the other: the last one decides how long, whatever the order.
+pub(super) async fn all(
+    ids: &[u64],
+    deadline: Option<tokio::time::Instant>,
+    s: &mut Session<'_>,
+) -> anyhow::Result<Exit> {
+    let bar = progress::bar("wait", ids.len() as u64);
+    let mut exit = Exit::Ok;
+    for id in ids {
+        let task = s.wait(*id, deadline).await?;
+        bar.inc(1);
+        bar.suspend(|| s.show(&task, |t, _| format!("{}\n", sentence(t))))?;
+        exit = worse(exit, exit_of(&task));
+    }
+    bar.finish_and_clear();
+    Ok(exit)
+}
+
+/// How a task stands, in one line.
+pub(super) fn sentence(task: &Task) -> String {
+    let took = match (task.started_s, task.ended_s) {
+        (Some(from), Some(to)) => format!(" after {}", say::seconds(to - from)),
+        _ => String::new(),
+    };
+    let why = task.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+    let waits = task.waiting_for.as_ref().map(|w| format!(", waiting for: {w}")).unwrap_or_default();
+    format!("task {} {}{took}{why}{waits}", task.id, task.state.name())
+}

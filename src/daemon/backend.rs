@@ -1,0 +1,262 @@
+//! The daemon as the socket sees it: questions to actors, answers as wire types.
+
+mod cache;
+mod show;
+mod tasks;
+mod why;
+
+use super::diary::{self, Follow};
+use super::record::Names;
+use super::wiring::House;
+use crate::api::backend::{Backend, LogPart};
+use crate::api::{Error, wire};
+use crate::config::{Config, StagingMode};
+use crate::dispatch::actor::{self, Pause};
+use crate::draw::Heatmap;
+use crate::flow::{CacheId, TaskId, WorkerId};
+use crate::store::{Reader, reader::Stored};
+use crate::task::Places;
+use crate::time::{Clock, Time};
+use actix::prelude::*;
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Everything that answers requests.
+pub struct Hub {
+    config: Arc<Config>,
+    names: Names,
+    places: Arc<Places>,
+    house: House,
+    state_dir: PathBuf,
+    clock: Clock,
+    epoch: u32,
+    damage: Vec<String>,
+    ready: Time,
+    paused: std::sync::atomic::AtomicBool,
+    draining: std::sync::atomic::AtomicBool,
+    stop: CancellationToken,
+}
+
+/// An actor that does not answer is about to be gone.
+fn gone(_: MailboxError) -> Error {
+    Error::Unavailable { message: "the daemon is stopping".into() }
+}
+
+fn not_found(what: impl Into<String>) -> Error {
+    Error::NotFound { message: what.into() }
+}
+
+fn bad(code: &'static str, message: impl Into<String>) -> Error {
+    Error::Bad { code, message: message.into() }
+}
+
+impl Hub {
+    /// With the actors and what the start found.
+    #[allow(clippy::too_many_arguments, reason = "called once, by the start that has all of them in hand")]
+    pub fn new(
+        config: Arc<Config>,
+        names: Names,
+        places: Arc<Places>,
+        house: House,
+        state_dir: PathBuf,
+        clock: Clock,
+        epoch: u32,
+        damage: Vec<String>,
+        stop: CancellationToken,
+    ) -> Hub {
+        let ready = clock.now();
+        let (paused, draining) = Default::default();
+        Hub { config, names, places, house, state_dir, clock, epoch, damage, ready, paused, draining, stop }
+    }
+
+    fn worker_id(&self, name: &str) -> Result<WorkerId, Error> {
+        let known = || self.names.workers.iter().map(|w| w.to_string()).collect::<Vec<_>>().join(", ");
+        self.names.worker_id(name).ok_or_else(|| not_found(format!("no worker `{name}`; known: {}", known())))
+    }
+
+    fn cache_id(&self, name: &str) -> Result<CacheId, Error> {
+        let known = || self.config.caches.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+        let at = self.config.caches.iter().position(|c| c.name == name);
+        at.map(|i| CacheId(i as u16)).ok_or_else(|| not_found(format!("no cache `{name}`; known: {}", known())))
+    }
+
+    fn worker_name(&self, id: WorkerId) -> String {
+        self.names.workers.get(usize::from(id.0)).map_or_else(|| id.to_string(), |w| w.to_string())
+    }
+
+    fn cache_name(&self, id: CacheId) -> String {
+        self.config.caches.get(usize::from(id.0)).map_or_else(|| id.to_string(), |c| c.name.clone())
+    }
+
+    /// Reads the record on the blocking pool, by a connection of its own.
+    async fn read<R: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Reader) -> Result<R, crate::store::Error> + Send + 'static,
+    ) -> Result<R, Error> {
+        let dir = self.state_dir.join("record");
+        let read = tokio::task::spawn_blocking(move || ask(&mut Reader::open(&dir)?));
+        match read.await {
+            Ok(Ok(r)) => Ok(r),
+            Ok(Err(e)) => Err(Error::Internal { message: e.to_string() }),
+            Err(e) => Err(Error::Internal { message: e.to_string() }),
+        }
+    }
+
+    async fn stored(&self, id: u64) -> Result<Stored, Error> {
+        let found = self.read(move |r| r.task(TaskId(id))).await?;
+        found.ok_or_else(|| not_found(format!("task {id} does not exist or is past retention")))
+    }
+
+    fn event(&self, e: diary::Entry) -> wire::Event {
+        let (decided, text) = diary::sentence(
+            &e.decision.what,
+            |t| self.names.catalogue.name(t).to_owned(),
+            |w| self.worker_name(w),
+            |c| self.cache_name(c),
+        );
+        wire::Event { seq: e.seq, at_s: e.decision.at.as_s(), decided: decided.to_owned(), text }
+    }
+}
+
+fn staging_name(mode: StagingMode) -> &'static str {
+    match mode {
+        StagingMode::On => "on",
+        StagingMode::Observe => "observe",
+        StagingMode::Off => "off",
+    }
+}
+
+#[async_trait]
+impl Backend for Hub {
+    async fn submit(&self, submits: Vec<wire::Submit>) -> Result<Vec<wire::Submitted>, Error> {
+        self.submit_tasks(submits).await
+    }
+    async fn tasks(&self, filter: wire::TaskFilter) -> Result<Vec<wire::Task>, Error> {
+        self.list_tasks(filter).await
+    }
+    async fn task(&self, id: u64) -> Result<wire::Task, Error> {
+        self.show_task(id).await
+    }
+    async fn log(&self, id: u64, attempt: Option<u32>, offset: u64) -> Result<LogPart, Error> {
+        self.read_log(id, attempt, offset).await
+    }
+    async fn wait(&self, id: u64, timeout_s: f64) -> Result<wire::Task, Error> {
+        let settled = self.house.dispatch.send(actor::Settled(TaskId(id)));
+        let limit = crate::time::Span::from_s(timeout_s.min(86_400.0)).to_std();
+        if let Ok(answer) = tokio::time::timeout(limit, settled).await {
+            answer.map_err(gone)?;
+        }
+        self.show_task(id).await
+    }
+    async fn cancel(&self, id: u64) -> Result<wire::Task, Error> {
+        self.house.dispatch.send(actor::Cancel(TaskId(id))).await.map_err(gone)?.map_err(tasks::not_possible)?;
+        self.show_task(id).await
+    }
+    async fn retry(&self, id: u64) -> Result<wire::Task, Error> {
+        self.retry_task(id).await
+    }
+    async fn edit(&self, id: u64, edit: wire::Edit) -> Result<wire::Task, Error> {
+        self.edit_task(id, edit).await
+    }
+    async fn why_task(&self, id: u64) -> Result<wire::Why, Error> {
+        self.explain_task(id).await
+    }
+    async fn why_object(&self, object: String) -> Result<wire::Why, Error> {
+        self.explain_object(object).await
+    }
+    async fn why_worker(&self, worker: String) -> Result<wire::Why, Error> {
+        self.explain_worker(worker).await
+    }
+    async fn workers(&self) -> Result<Vec<wire::Worker>, Error> {
+        self.show_workers().await
+    }
+    async fn profile(&self, worker: String) -> Result<Vec<wire::ProfileLine>, Error> {
+        self.show_profile(worker).await
+    }
+    async fn predict(&self, query: wire::PredictQuery) -> Result<wire::Prediction, Error> {
+        self.show_prediction(query).await
+    }
+    async fn caches(&self) -> Result<Vec<wire::Cache>, Error> {
+        self.show_caches().await
+    }
+    async fn cached(&self, filter: wire::CacheFilter) -> Result<Vec<wire::CachedObject>, Error> {
+        self.list_cached(filter).await
+    }
+    async fn cache_stage(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error> {
+        self.stage_objects(order).await
+    }
+    async fn cache_pin(&self, order: wire::CacheOrder, pin: bool) -> Result<Vec<wire::CacheAnswer>, Error> {
+        self.pin_objects(order, pin).await
+    }
+    async fn cache_evict(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error> {
+        self.evict_objects(order).await
+    }
+    async fn cache_verify(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error> {
+        self.verify_objects(order).await
+    }
+    async fn heatmap(&self, query: wire::HeatmapQuery) -> Result<Heatmap, Error> {
+        self.draw_heatmap(query).await
+    }
+    async fn savings(&self) -> Result<wire::Savings, Error> {
+        self.show_savings().await
+    }
+    async fn pause(&self, pause: bool) -> Result<(), Error> {
+        self.house.dispatch.send(Pause(pause)).await.map_err(gone)?;
+        self.paused.store(pause, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+    async fn drain(&self) -> Result<(), Error> {
+        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        // The same way as a signal: the main loop drains, snapshots and stops.
+        self.stop.cancel();
+        Ok(())
+    }
+    async fn health(&self) -> Result<wire::Health, Error> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counts = actor::look(&self.house.dispatch, |d, _| d.counts()).await.map_err(gone)?;
+        let status = match (self.draining.load(Relaxed), self.paused.load(Relaxed)) {
+            (true, _) => "draining",
+            (_, true) => "paused",
+            _ => "running",
+        };
+        Ok(wire::Health {
+            status: status.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            up_s: self.clock.now().since(self.ready).as_s(),
+            epoch: self.epoch,
+            staging: staging_name(self.config.staging.mode).into(),
+            tasks: counts.iter().map(|(s, n)| (s.name().to_owned(), *n)).collect(),
+            damage: self.damage.clone(),
+        })
+    }
+    async fn events(&self, from: Option<u64>, follow: bool) -> Result<BoxStream<'static, wire::Event>, Error> {
+        let (past, live) = self.house.diary.send(Follow { from }).await.map_err(gone)?;
+        let past: Vec<wire::Event> = past.into_iter().map(|e| self.event(e)).collect();
+        if !follow {
+            return Ok(stream::iter(past).boxed());
+        }
+        let (names, config) = (self.names.clone(), self.config.clone());
+        let live = stream::unfold(live, |mut live| async move {
+            loop {
+                match live.recv().await {
+                    Ok(entry) => return Some((entry, live)),
+                    // A slow reader misses some; the numbers show which.
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        });
+        let live = live.map(move |e| {
+            let worker = |w: WorkerId| names.workers.get(usize::from(w.0)).map_or_else(String::new, |n| n.to_string());
+            let cache = |c: CacheId| config.caches.get(usize::from(c.0)).map_or_else(String::new, |c| c.name.clone());
+            let type_name = |t| names.catalogue.name(t).to_owned();
+            let (decided, text) = diary::sentence(&e.decision.what, type_name, worker, cache);
+            wire::Event { seq: e.seq, at_s: e.decision.at.as_s(), decided: decided.to_owned(), text }
+        });
+        Ok(stream::iter(past).chain(live).boxed())
+    }
+}

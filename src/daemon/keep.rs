@@ -1,0 +1,92 @@
+//! Keeping what can be rebuilt: one plain thread puts profiles, indices, snapshots and series into sled, so that
+//! no actor ever waits for it.
+
+use crate::store::state::State;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long puts may wait for their flush.
+const FLUSH_EVERY: Duration = Duration::from_secs(5);
+/// Puts that may wait for the thread. It is quick; a full queue drops the put, and says so.
+const QUEUE: usize = 16_384;
+
+/// One thing to keep.
+pub enum Put {
+    /// A value under a key, or its end.
+    Value {
+        /// The tree.
+        tree: String,
+        /// The key.
+        key: Vec<u8>,
+        /// The value; `None` removes it.
+        bytes: Option<Vec<u8>>,
+    },
+    /// Make everything durable; answered when it is.
+    Flush(mpsc::Sender<()>),
+}
+
+/// The keeper's end that actors hold.
+#[derive(Clone)]
+pub struct Keeper(mpsc::SyncSender<Put>);
+
+impl Keeper {
+    /// Keeps a value, or removes it.
+    pub fn put(&self, tree: &str, key: Vec<u8>, bytes: Option<Vec<u8>>) {
+        if self.0.try_send(Put::Value { tree: tree.to_owned(), key, bytes }).is_err() {
+            tracing::warn!(tree, "the keeper of state is behind; a value was not kept");
+        }
+    }
+
+    /// Makes everything durable that was put before.
+    pub fn flush(&self) {
+        let (tx, rx) = mpsc::channel();
+        if self.0.send(Put::Flush(tx)).is_ok() {
+            // The thread ends only with the last sender.
+            let _ = rx.recv();
+        }
+    }
+}
+
+/// Starts the thread; it ends when the last [`Keeper`] is gone, after a last flush.
+pub fn start(state: State) -> std::io::Result<(Keeper, JoinHandle<()>)> {
+    let (tx, rx) = mpsc::sync_channel(QUEUE);
+    let thread = std::thread::Builder::new().name("keeper".into()).spawn(move || run(&state, &rx))?;
+    Ok((Keeper(tx), thread))
+}
+
+fn run(state: &State, rx: &mpsc::Receiver<Put>) {
+    let mut unflushed = false;
+    loop {
+        match rx.recv_timeout(FLUSH_EVERY) {
+            Ok(Put::Value { tree, key, bytes }) => {
+                unflushed = true;
+                let put = state.tree(&tree).and_then(|t| match bytes {
+                    Some(bytes) => t.put_bytes(&key, &bytes),
+                    None => t.remove(&key),
+                });
+                if let Err(error) = put {
+                    tracing::warn!(%error, tree, "state could not be kept");
+                }
+            }
+            Ok(Put::Flush(done)) => {
+                flush(state);
+                unflushed = false;
+                // Who asked may have given up.
+                let _ = done.send(());
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) if unflushed => {
+                flush(state);
+                unflushed = false;
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return flush(state),
+        }
+    }
+}
+
+fn flush(state: &State) {
+    if let Err(error) = state.flush() {
+        tracing::warn!(%error, "state could not be made durable");
+    }
+}

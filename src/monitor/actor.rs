@@ -1,0 +1,208 @@
+//! The actor that owns the monitor.
+//!
+//! - **Told by** workers ([`Began`]), the prefetcher ([`Transferred`]), dispatch ([`Learned`]), and by its own
+//!   sampling rounds.
+//! - **Tells** dispatch, predictor and prefetcher the [`Heat`], once a round.
+//! - Sampling reads files: it runs on the blocking pool, and its cost is measured and limited.
+//! - **After it stops**: the series on disk end with the last block that was kept.
+
+use super::sample::{Sampler, thread_cpu};
+use super::{GroupSample, HostSample, Monitor, Running, Transfer};
+use crate::flow::{Heat, Map, Place, SourceId, TaskId};
+use crate::message::{Began, Fact, Learned, Transferred};
+use crate::time::{Clock, Span, Time};
+use actix::prelude::*;
+use std::collections::BTreeMap;
+use tokio::sync::oneshot;
+
+/// Messages that may wait.
+const MAILBOX: usize = 16_384;
+/// How often changed series go to their keeper.
+const KEEP_EVERY: Span = Span::from_secs(60);
+
+/// Keeps series on disk: blocks that changed and names that expired; must not block.
+pub type SeriesKeeper = Box<dyn FnMut(Vec<(String, Vec<u8>)>, Vec<String>)>;
+
+/// A source was asked and answered after this long, or did not answer.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Probed(pub SourceId, pub Option<Span>);
+
+/// A question to the monitor, with the time of asking.
+pub type Question = Box<dyn FnOnce(&Monitor, Time) + Send>;
+
+/// Look at the monitor, for those who show it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Look(pub Question);
+
+/// Hand all changed series to their keeper.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct KeepSeries;
+
+/// The actor.
+pub struct MonitorActor {
+    core: Monitor,
+    clock: Clock,
+    sampler: Option<Sampler>,
+    told: Vec<Recipient<Fact<Heat>>>,
+    keeper: SeriesKeeper,
+    groups: BTreeMap<TaskId, u32>,
+    places: Map<TaskId, Option<Place>>,
+    kept: Time,
+    warned: bool,
+}
+
+/// What one round read.
+struct Round {
+    sampler: Sampler,
+    host: Result<HostSample, super::sample::Error>,
+    groups: BTreeMap<u32, GroupSample>,
+    cost: Span,
+}
+
+impl MonitorActor {
+    /// `told` hear the heat; series that were on disk are in the core already.
+    pub fn new(core: Monitor, clock: Clock, told: Vec<Recipient<Fact<Heat>>>, keeper: SeriesKeeper) -> MonitorActor {
+        MonitorActor {
+            core,
+            clock,
+            sampler: Some(Sampler::default()),
+            told,
+            keeper,
+            groups: BTreeMap::new(),
+            places: Map::default(),
+            kept: clock.now(),
+            warned: false,
+        }
+    }
+
+    fn sample(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut sampler) = self.sampler.take() else { return };
+        let groups: Vec<u32> = self.groups.values().copied().collect();
+        let read = tokio::task::spawn_blocking(move || {
+            let before = thread_cpu();
+            let host = sampler.host();
+            let groups = sampler.groups(&groups);
+            let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
+            Round { sampler, host, groups, cost }
+        });
+        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
+            let next = match round {
+                Ok(round) => actor.take(round),
+                Err(error) => {
+                    tracing::error!(%error, "a sampling round panicked");
+                    actor.sampler = Some(Sampler::default());
+                    actor.core.settings().interval
+                }
+            };
+            ctx.run_later(next.to_std(), |actor, ctx| actor.sample(ctx));
+        }));
+    }
+
+    fn take(&mut self, round: Round) -> Span {
+        let now = self.clock.now();
+        match round.host {
+            Ok(sample) => self.core.host(now, sample),
+            Err(error) if !self.warned => {
+                self.warned = true;
+                tracing::warn!(%error, "the host cannot be sampled; its figures stay empty");
+            }
+            Err(_) => {}
+        }
+        for (task, group) in &self.groups {
+            if let Some(sample) = round.groups.get(group) {
+                self.core.children(now, *task, *sample);
+            }
+        }
+        self.sampler = Some(round.sampler);
+        let next = self.core.round(now, round.cost);
+        let heat = self.core.heat(now);
+        for p in &self.told {
+            // Who has no room gets the next one, which replaces this one.
+            let _ = p.try_send(Fact(heat.clone()));
+        }
+        if now.since(self.kept) >= KEEP_EVERY {
+            self.keep();
+        }
+        next
+    }
+
+    fn keep(&mut self) {
+        self.kept = self.clock.now();
+        (self.keeper)(self.core.changed(), self.core.expired());
+    }
+}
+
+impl Actor for MonitorActor {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.sample(ctx);
+    }
+}
+
+impl Handler<Began> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Began, _: &mut Context<Self>) {
+        if let Some(group) = msg.group.and_then(|g| u32::try_from(g).ok()) {
+            self.groups.insert(msg.task, group);
+        }
+        self.places.insert(msg.task, msg.place);
+        let (task, token, worker, place, started) = (msg.task, msg.token, msg.worker, msg.place, msg.started);
+        self.core.running(Running { task, token, worker, place, started, expected: None });
+    }
+}
+
+impl Handler<Learned> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
+        self.groups.remove(&msg.outcome.task);
+        let place = self.places.remove(&msg.outcome.task).flatten();
+        self.core.outcome(&msg.outcome, place);
+    }
+}
+
+impl Handler<Transferred> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Transferred, _: &mut Context<Self>) {
+        let Transferred { source, place, bytes, started, ended, first_byte } = msg;
+        let failed = first_byte.is_none();
+        self.core.transfer(&Transfer { source, place, bytes, started, ended, first_byte, failed });
+    }
+}
+
+impl Handler<Probed> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Probed, _: &mut Context<Self>) {
+        self.core.probe(self.clock.now(), msg.0, msg.1);
+    }
+}
+
+impl Handler<KeepSeries> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, _: KeepSeries, _: &mut Context<Self>) {
+        self.keep();
+    }
+}
+
+impl Handler<Look> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Look, _: &mut Context<Self>) {
+        (msg.0)(&self.core, self.clock.now());
+    }
+}
+
+/// Asks the monitor something, from elsewhere.
+///
+/// # Errors
+/// If the actor is gone.
+pub async fn look<R: Send + 'static>(
+    monitor: &Addr<MonitorActor>,
+    ask: impl FnOnce(&Monitor, Time) -> R + Send + 'static,
+) -> Result<R, MailboxError> {
+    let (tx, rx) = oneshot::channel();
+    monitor.send(Look(Box::new(move |core, now| _ = tx.send(ask(core, now))))).await?;
+    rx.await.map_err(|_| MailboxError::Closed)
+}

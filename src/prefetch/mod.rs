@@ -1,0 +1,22 @@
+//! What to stage where, whether it is worth it, what it saved.
+//!
+//! - Decisions (pure): [`candidate`] what may be needed and how that is known, [`gate`] is it worth it,
+//!   [`control`] who is left out at random, [`ledger`] what came of it, [`agenda`] all of that in order;
+//!   [`flights`] which transfer goes first.
+//! - I/O: [`source`] where objects come from, [`transfer`] how one is fetched; `carry` from room to pool,
+//!   `demand` the inputs of one attempt, `publish` its outputs.
+
+pub mod actor;
+pub mod agenda;
+pub mod candidate;
+mod carry;
+pub mod control;
+mod demand;
+pub mod flights;
+pub mod gate;
+pub mod ledger;
+mod publish;
+pub mod source;
+pub mod transfer;
+
+pub use carry::Pool;
