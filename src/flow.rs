@@ -406,6 +406,8 @@ pub struct Writing {
     pub objects: Vec<ObjectName>,
     /// Whether it begins (else it ended, in whatever way).
     pub begins: bool,
+    /// Those of them that the task has published as its outputs: the caches hold the new version already.
+    pub published: Vec<ObjectName>,
 }
 
 // ---- the diary ----------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ impl CacheCore {
 
     // ---- entries -------------------------------------------------------------------------------------------
 
-    pub(super) fn place(&mut self, entry: Entry, came: Came) {
+    pub(super) fn place(&mut self, entry: Entry, came: Came) -> Slot {
         let (key, bytes, uses) = (key_of(entry.object.as_str()), entry.bytes, u64::from(entry.uses));
         let (object, file, pinned) = (entry.object.clone(), entry.file, entry.user_pinned);
         let resident = Resident { entry, task_pins: 0, need: None };
@@ -214,6 +214,7 @@ impl CacheCore {
             self.pinned_bytes += bytes;
             self.segments.spare(slot, true);
         }
+        slot
     }
     /// Removes an entry that no order holds any more from the index.
     pub(super) fn take_out(&mut self, slot: Slot) -> Victim {
@@ -314,6 +315,10 @@ impl CacheCore {
     /// A forecast sees a need for an object, or none any more. Says whether the object is there.
     pub fn set_need(&mut self, object: &ObjectName, need: Option<Need>) -> bool {
         let Some(&slot) = self.at.get(object) else { return false };
+        self.set_need_of(slot, need);
+        true
+    }
+    pub(super) fn set_need_of(&mut self, slot: Slot, need: Option<Need>) {
         self.unrank(slot);
         self.resident_mut(slot).need = need;
         let pinned = self.is_pinned(slot);
@@ -322,7 +327,6 @@ impl CacheCore {
             self.ranked.insert(slot, need);
         }
         self.segments.spare(slot, pinned || ranked.is_some());
-        true
     }
     /// Takes an entry out of the forecast rank, if it stands there.
     pub(super) fn unrank(&mut self, slot: Slot) {

@@ -33,6 +33,19 @@ impl CacheCore {
         purpose: Purpose,
         now: Time,
     ) -> Result<(FileId, Vec<Victim>), Refusal> {
+        let (file, came, victims) = self.find_room(object, bytes, purpose, now)?;
+        self.reserved_bytes += bytes;
+        self.reserved_learned_bytes += if came == Came::Learned { bytes } else { 0 };
+        self.reserved.insert(file, Reserved { object: object.clone(), bytes, purpose, came });
+        Ok((file, victims))
+    }
+    fn find_room(
+        &mut self,
+        object: &ObjectName,
+        bytes: u64,
+        purpose: Purpose,
+        now: Time,
+    ) -> Result<(FileId, Came, Vec<Victim>), Refusal> {
         let came = self.came(object, bytes, purpose);
         let plan = self.plan_room(bytes, purpose, now)?;
         let mut victims = vec![];
@@ -42,10 +55,7 @@ impl CacheCore {
         self.make_room(plan, &mut victims);
         let file = FileId(self.next_file);
         self.next_file += 1;
-        self.reserved_bytes += bytes;
-        self.reserved_learned_bytes += if came == Came::Learned { bytes } else { 0 };
-        self.reserved.insert(file, Reserved { object: object.clone(), bytes, purpose, came });
-        Ok((file, victims))
+        Ok((file, came, victims))
     }
     fn came(&mut self, object: &ObjectName, bytes: u64, purpose: Purpose) -> Came {
         match purpose {
@@ -118,8 +128,21 @@ impl CacheCore {
         let resized = self.resize(file, bytes, now);
         let Some(r) = self.take_reservation(file) else { return Err(Refusal::NotReserved) };
         let mut victims = resized?;
-        victims.extend(self.drop_object(&r.object));
+        victims.extend(self.land(r, file, bytes, etag, now));
+        Ok(victims)
+    }
+    /// The object's entry comes, an older one goes.
+    fn land(
+        &mut self,
+        r: Reserved,
+        file: FileId,
+        bytes: u64,
+        etag: Option<String>,
+        now: Time,
+    ) -> Option<Victim> {
+        let older = self.drop_object(&r.object);
         let demand = r.purpose == Purpose::Demand;
+        let need = if let Purpose::Forecast(need) = r.purpose { Some(need) } else { None };
         let entry = Entry {
             object: r.object,
             bytes,
@@ -132,12 +155,11 @@ impl CacheCore {
             last_used: now,
             user_pinned: false,
         };
-        let object = entry.object.clone();
-        self.place(entry, r.came);
-        if let Purpose::Forecast(need) = r.purpose {
-            self.set_need(&object, Some(need));
+        let slot = self.place(entry, r.came);
+        if need.is_some() {
+            self.set_need_of(slot, need);
         }
-        Ok(victims)
+        older
     }
     /// Reserves and commits in one step: for a replay, and for files that are already in place.
     ///
@@ -150,8 +172,9 @@ impl CacheCore {
         purpose: Purpose,
         now: Time,
     ) -> Result<(FileId, Vec<Victim>), Refusal> {
-        let (file, mut victims) = self.reserve(object, bytes, purpose, now)?;
-        victims.extend(self.commit(file, bytes, None, now)?);
+        let (file, came, mut victims) = self.find_room(object, bytes, purpose, now)?;
+        let r = Reserved { object: object.clone(), bytes, purpose, came };
+        victims.extend(self.land(r, file, bytes, None, now));
         Ok((file, victims))
     }
     /// What the file system has free right now; `partial_bytes` of the reservations are already written. What

@@ -158,7 +158,7 @@ fn open_record(
         config::Durability::Interval => crate::store::Durability::Interval,
     };
     let mut found = Found::default();
-    let options = RecordOptions { durability, inline: false };
+    let options = RecordOptions { durability, ..RecordOptions::default() };
     let (record, opened) = Record::open(&dir, options, |item| found.take(item, names, places))?;
     damage.extend(opened.damage.iter().map(ToString::to_string));
     Ok((record, opened, found))

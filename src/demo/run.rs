@@ -7,11 +7,10 @@ use super::server::{Link, Server};
 use super::settings::{SLOTS, Settings, WORKERS};
 use super::side::play;
 use super::stream::Stream;
-use crate::api::wire::{Task, Why};
+use crate::api::wire::{Savings, Task, Why};
 use crate::task::State;
 use anyhow::{Context, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
-use serde::Deserialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,15 +102,6 @@ struct Ran {
     explained: Option<Explained>,
 }
 
-/// What the daemon says of its own savings, as far as it is shown.
-#[derive(Deserialize)]
-struct Savings {
-    demands: u64,
-    found: u64,
-    forecasts_right: Option<u64>,
-    forecasts: Option<u64>,
-}
-
 impl Stage<'_> {
     /// A fresh daemon, a fresh pool and a fresh object server for one side.
     async fn side(&self, staging: &str, bar: ProgressBar, picture: Option<&Path>) -> anyhow::Result<Ran> {
@@ -139,7 +129,7 @@ impl Stage<'_> {
             demands: savings.demands,
             found: savings.found,
             fetched_bytes: server.counts().sent_bytes,
-            forecasts: savings.forecasts_right.zip(savings.forecasts).filter(|_| staging == "on"),
+            forecasts: (staging == "on").then_some((savings.forecasts_right, savings.forecasts)),
             ..Side::of(&tasks)?
         };
         let mut explained = None;

@@ -40,7 +40,11 @@ impl Dispatch {
         }));
         if !task.writes.is_empty() {
             let objects = task.writes.clone();
-            step.actions.push(Action::Writing(Writing { task: id, objects, begins: false }));
+            let published = match ending {
+                Ending::Done => task.outputs.iter().map(|(_, o)| o.clone()).collect(),
+                _ => vec![],
+            };
+            step.actions.push(Action::Writing(Writing { task: id, objects, begins: false, published }));
         }
         let seq = (!again).then_some(self.next_seq); // What `finish` is about to use.
         step.actions.push(Action::Learn { outcome: outcome.clone(), seq });
@@ -224,7 +228,7 @@ impl Dispatch {
         }));
         if !task.writes.is_empty() {
             let objects = task.writes.clone();
-            step.actions.push(Action::Writing(Writing { task: id, objects, begins: true }));
+            step.actions.push(Action::Writing(Writing { task: id, objects, begins: true, published: vec![] }));
         }
         step.actions.push(Action::Assign { worker, task, token, factors });
     }

@@ -31,7 +31,8 @@ impl Colour {
             return Colour::True;
         }
         // The Linux console and old serial terminals have 8 or 16 colours: too few for a ramp.
-        if is("TERM", |v| v.contains("256color") || v.starts_with("screen") || v.starts_with("tmux")) {
+        let families = ["xterm", "screen", "tmux", "alacritty", "foot", "rxvt-unicode"];
+        if env("TERM").is_some_and(|v| v.contains("256color") || families.iter().any(|f| v.starts_with(f))) {
             return Colour::Ansi256;
         }
         Colour::None
@@ -81,6 +82,9 @@ struct Page<'a> {
     width: usize,
     label: usize,
     figure: usize,
+    /// Rows with the hottest and the coolest area.
+    hottest: Option<usize>,
+    coolest: Option<usize>,
 }
 
 impl<'a> Page<'a> {
@@ -93,7 +97,8 @@ impl<'a> Page<'a> {
         let figure = longest(&mut rows.map(|r| figure(whole, r).chars().count()));
         // Label, two spaces, cells, gap before the forecast, space, figure, space and `cool`.
         let room = width.saturating_sub(label + 2 + 1 + 1 + figure + 5).max(1);
-        Page { whole, map: whole.newest(room), style, width, label, figure }
+        let (hottest, coolest) = (whole.hottest().map(|a| a.row), whole.coolest().map(|a| a.row));
+        Page { whole, map: whole.newest(room), style, width, label, figure, hottest, coolest }
     }
 
     fn heading(&self, out: &mut String) {
@@ -127,9 +132,9 @@ impl<'a> Page<'a> {
             self.cell(value.map(|v| level(self.map.share(v))), forecast, &mut ink, &mut cells);
         }
         ink.reset(&mut cells);
-        let mark = match (self.whole.hottest(), self.whole.coolest()) {
-            (Some(hot), _) if hot.row == row => " hot",
-            (_, Some(cool)) if cool.row == row => " cool",
+        let mark = match Some(row) {
+            at if at == self.hottest => " hot",
+            at if at == self.coolest => " cool",
             _ => "",
         };
         let (label, label_width) = (cut(&it.label, self.label), self.label);

@@ -49,12 +49,37 @@ impl Point {
 
     /// Together with another.
     pub fn and(self, other: Point) -> Point {
-        let (a, b) = (f64::from(self.count), f64::from(other.count));
-        let mean = ((f64::from(self.mean) * a + f64::from(other.mean) * b) / (a + b)) as f32;
-        let (min, max) = (self.min.min(other.min), self.max.max(other.max));
+        let mut sum = Sum::default();
+        sum.add(self);
+        sum.add(other);
+        sum.point().expect("a point counts at least one value")
+    }
+}
+
+/// Many points on their way to be one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sum {
+    min: f32,
+    max: f32,
+    sum: f64,
+    count: u32,
+}
+
+impl Sum {
+    pub fn add(&mut self, point: Point) {
+        let first = self.count == 0;
+        self.min = if first { point.min } else { self.min.min(point.min) };
+        self.max = if first { point.max } else { self.max.max(point.max) };
+        self.sum += f64::from(point.mean) * f64::from(point.count);
+        self.count = self.count.saturating_add(point.count);
+    }
+
+    /// None if there was none.
+    pub fn point(&self) -> Option<Point> {
+        let Sum { min, max, sum, count } = *self;
         // Rounding may carry a mean past its bounds.
-        let mean = mean.clamp(min, max);
-        Point { min, mean, max, count: self.count.saturating_add(other.count) }
+        let mean = (sum / f64::from(count)) as f32;
+        (count > 0).then(|| Point { min, mean: mean.clamp(min, max), max, count })
     }
 }
 

@@ -5,12 +5,12 @@
 //! (see [`super::block`]), which is also what is written to disk. Nothing is allocated for time that has not
 //! passed, memory is bounded by count of series and by bytes, and what is dropped is told.
 
-use super::block::{self, BLOCK, BlockError, Point};
+use super::block::{self, BLOCK, BlockError, Point, Sum};
 use super::key::Key;
+use super::track::{OPEN_POINT, PACKED_OVERHEAD, Packed, Ring, Track};
 use crate::flow::Map;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use thiserror::Error;
 use utoipa::ToSchema;
 
@@ -20,18 +20,6 @@ pub const MAX_POINTS: u64 = 2_880;
 pub const MAX_RINGS: usize = 6;
 /// Under this share of the bytes allowed, shortened rings grow again.
 const ROOM: f64 = 0.8;
-
-/// One resolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ring {
-    /// Width of a point.
-    pub step: Span,
-    /// How far back it reaches.
-    pub keep: Span,
-    /// Whether it is given out to be stored. The finest is not by default: ten minutes of seconds are not
-    /// worth a write a second for each worker.
-    pub stored: bool,
-}
 
 /// Which resolutions there are, and how much they may take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,24 +141,6 @@ pub struct SeriesStats {
     pub keep: Vec<Span>,
 }
 
-/// A packed block.
-#[derive(Clone, Debug)]
-struct Packed {
-    number: u64,
-    bytes: Box<[u8]>,
-}
-
-/// One resolution of one series.
-#[derive(Clone, Debug, Default)]
-struct Track {
-    packed: VecDeque<Packed>,
-    /// Number of the block that is being filled, and its points.
-    number: u64,
-    open: Vec<(u8, Point)>,
-    /// Of all that.
-    bytes: usize,
-}
-
 /// All series.
 #[derive(Debug)]
 pub struct Series {
@@ -186,10 +156,8 @@ pub struct Series {
     expired: Vec<BlockId>,
 }
 
-/// What a packed block costs besides its bytes, and a series besides its blocks.
-const PACKED_OVERHEAD: usize = size_of::<Packed>() + 16;
+/// What a series costs besides its points.
 const SERIES_OVERHEAD: usize = size_of::<Key>() + size_of::<Vec<Track>>() + 32;
-const OPEN_POINT: usize = size_of::<(u8, Point)>();
 
 impl Series {
     /// None yet.
@@ -331,14 +299,12 @@ impl Series {
         let width = fine * times;
         let first = from.as_us() / width;
         let count = (to.as_us().div_ceil(width).saturating_sub(first)).clamp(1, MAX_POINTS);
-        let mut points = vec![None; count as usize];
+        let mut sums = vec![Sum::default(); count as usize];
         if let Some(track) = self.tracks.get(&key).map(|t| &t[ring]) {
             let buckets = first * times..(first + count) * times;
-            track.each(&buckets, |bucket, point| {
-                let slot: &mut Option<Point> = &mut points[(bucket / times - first) as usize];
-                *slot = Some(slot.map_or(point, |p| p.and(point)));
-            });
+            track.each(&buckets, |bucket, point| sums[(bucket / times - first) as usize].add(point));
         }
+        let points = sums.iter().map(Sum::point).collect();
         Answer { start: Time::from_us(first * width), step: Span::from_us(width), points }
     }
 
@@ -443,79 +409,10 @@ impl Series {
     }
 }
 
-impl Track {
-    /// Packs the block that is being filled; false if nothing is in it.
-    fn seal(&mut self, step: Span) -> bool {
-        if self.open.is_empty() {
-            return false;
-        }
-        let bytes = block::encode(step, self.number, &self.open).into_boxed_slice();
-        self.bytes += bytes.len() + PACKED_OVERHEAD;
-        self.packed.push_back(Packed { number: self.number, bytes });
-        self.open.clear();
-        true
-    }
-
-    /// Begins block `number`, or goes on with the newest packed one if that was restored half full (or, after
-    /// the clock was set back, lies ahead: time never runs backwards in a series).
-    fn begin(&mut self, number: u64) {
-        self.bytes -= self.open.capacity() * OPEN_POINT;
-        // Not kept at its full size: most series are sparse for most of the time.
-        self.open = Vec::new();
-        self.number = number;
-        if self.packed.back().is_some_and(|b| b.number >= number) {
-            let last = self.packed.pop_back().expect("there is a back");
-            self.bytes -= last.bytes.len() + PACKED_OVERHEAD;
-            self.number = last.number;
-            self.open = block::decode(&last.bytes).expect("it was checked when it was restored").points;
-            self.bytes += self.open.capacity() * OPEN_POINT;
-        }
-    }
-
-    fn add(&mut self, number: u64, offset: u8, point: Point) {
-        self.bytes -= self.open.capacity() * OPEN_POINT;
-        match self.open.last_mut() {
-            Some(last) if number < self.number || offset <= last.0 => last.1 = last.1.and(point),
-            _ => self.open.push((offset, point)),
-        }
-        self.bytes += self.open.capacity() * OPEN_POINT;
-    }
-
-    /// Drops packed blocks that end before `oldest`.
-    fn trim(&mut self, ring: &Ring, oldest: Time, mut gone: impl FnMut(u64)) {
-        let first = oldest.as_us() / ring.step.as_us() / BLOCK;
-        while self.packed.front().is_some_and(|b| b.number < first) {
-            let old = self.packed.pop_front().expect("there is a front");
-            self.bytes -= old.bytes.len() + PACKED_OVERHEAD;
-            if ring.stored {
-                gone(old.number);
-            }
-        }
-    }
-
-    /// Calls `with(bucket, point)` for every point whose bucket lies in `buckets`, rising.
-    fn each(&self, buckets: &std::ops::Range<u64>, mut with: impl FnMut(u64, Point)) {
-        let mut block = |number: u64, points: &[(u8, Point)]| {
-            for (offset, point) in points {
-                let bucket = number * BLOCK + u64::from(*offset);
-                if buckets.contains(&bucket) {
-                    with(bucket, *point);
-                }
-            }
-        };
-        let numbers = buckets.start / BLOCK..buckets.end.div_ceil(BLOCK);
-        let first = self.packed.partition_point(|b| b.number < numbers.start);
-        for packed in self.packed.range(first..).take_while(|b| b.number < numbers.end) {
-            let read = block::decode(&packed.bytes).expect("blocks in memory were encoded or checked here");
-            block(packed.number, &read.points);
-        }
-        block(self.number, &self.open);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::key::{Metric, Target};
+    use super::super::sample::thread_cpu;
     use super::*;
     use crate::flow::WorkerId;
     use proptest::prelude::*;
@@ -568,27 +465,25 @@ mod tests {
 
     #[test]
     fn a_day_of_a_hundred_series_is_answered_within_ten_milliseconds() {
-        let mut series = Series::new(Layout::default()).unwrap();
-        let mut rng = fastrand::Rng::with_seed(3);
         let layout = Layout { rings: vec![ring(60, 7 * 86_400)], ..Layout::default() };
-        let mut day = Series::new(layout).unwrap();
-        for worker in 0..100 {
-            for minute in 0..24 * 60 {
-                day.push(key(worker), at(minute * 60), rng.f64());
+        let mut series = Series::new(layout).unwrap();
+        let mut rng = fastrand::Rng::with_seed(3);
+        for minute in 0..24 * 60 {
+            (0..100).for_each(|worker| series.push(key(worker), at(minute * 60), rng.f64()));
+        }
+        let mut quickest = Span::MAX;
+        // Processor time, and the best of five: others may keep this machine busy.
+        for _ in 0..5 {
+            let start = thread_cpu();
+            let mut seen = 0;
+            for worker in 0..100 {
+                let answer = series.query(key(worker), at(0), at(86_400), S(720));
+                seen += answer.points.iter().flatten().map(|p| u64::from(p.count)).sum::<u64>();
             }
-            series.push(key(worker), at(0), 1.0);
+            quickest = quickest.min(Span::from_us(thread_cpu().as_us() - start.as_us()));
+            assert_eq!(seen, 100 * 24 * 60);
         }
-        #[allow(clippy::disallowed_methods, reason = "a timer of the test itself")]
-        let start = std::time::Instant::now();
-        let mut seen = 0;
-        for worker in 0..100 {
-            let answer = day.query(key(worker), at(0), at(86_400), S(720));
-            seen += answer.points.iter().flatten().map(|p| u64::from(p.count)).sum::<u64>();
-        }
-        let took = start.elapsed();
-        assert_eq!(seen, 100 * 24 * 60);
-        // 2 ms alone in an optimised build; the bound leaves room for a busy machine and a slow build.
-        assert!(took.as_millis() < 100, "{took:?}");
+        assert!(quickest < Span::from_ms(10), "{quickest}");
     }
 
     #[test]

@@ -433,7 +433,7 @@ impl Handler<Publish> for PrefetchActor {
 impl Handler<Fact<Writing>> for PrefetchActor {
     type Result = ResponseFuture<()>;
     fn handle(&mut self, msg: Fact<Writing>, ctx: &mut Context<Self>) -> Self::Result {
-        let Writing { objects, begins, .. } = msg.0;
+        let Writing { objects, begins, published, .. } = msg.0;
         let mut out = Vec::new();
         for object in &objects {
             let writers = self.writers.entry(object.clone()).or_default();
@@ -441,10 +441,14 @@ impl Handler<Fact<Writing>> for PrefetchActor {
             if *writers == 0 {
                 self.writers.remove(object);
             }
-            self.flights.invalidate(object, self.clock.now(), &mut out);
             self.agenda.written(object, begins);
+            if !published.contains(object) {
+                self.flights.invalidate(object, self.clock.now(), &mut out);
+            }
         }
         self.carry_out(out, ctx);
+        // While it was being written nobody brought a copy into a pool, so a published one is the new version.
+        let objects: Vec<ObjectName> = objects.into_iter().filter(|o| !published.contains(o)).collect();
         let discards: Vec<_> =
             self.peers.caches.iter().map(|c| c.discard.send(Discard(objects.clone()))).collect();
         Box::pin(async move {

@@ -28,7 +28,8 @@ pub struct Settings {
     pub turn: Duration,
     /// When the record acknowledges.
     pub durability: Durability,
-    /// Whether the record commits on the caller's thread.
+    /// Whether the record commits on the caller's thread: the store alone, as the bare log is. Otherwise each
+    /// commit wakes the record's thread and that one the caller, as in the daemon.
     pub inline: bool,
 }
 
@@ -39,7 +40,7 @@ impl Default for Settings {
             rounds: 6,
             turn: Duration::from_millis(500),
             durability: Durability::Sync,
-            inline: false,
+            inline: true,
         }
     }
 }
@@ -89,7 +90,7 @@ const SHUFFLE: u64 = 4_096;
 pub fn run(dir: &Path, settings: &Settings) -> Result<Vec<Line>, Error> {
     let floor_path = dir.join("floor");
     let mut floor = Floor::create(&floor_path, 64 << 20).map_err(Error::io("create", &floor_path))?;
-    let options = Options { durability: settings.durability, inline: settings.inline };
+    let options = Options { durability: settings.durability, inline: settings.inline, beside: true };
     let (mut record, _) = Record::open(dir, options, |_| ())?;
     let mut bare = |step: Vec<Change>| {
         floor

@@ -1,9 +1,9 @@
 //! A check of the whole record, beside its use.
 
 use super::damage::{Damage, Place};
+use super::open::Files;
 use super::record::{Sealer, Table};
 use super::rows::{Findings, Names, walk};
-use super::tasks::Files;
 use super::{Error, reader, salvage};
 use rusqlite::Connection;
 use std::path::Path;

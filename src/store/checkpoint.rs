@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::apply::failed;
-use super::tasks::{self, pragma};
+use super::open::{connect_any, pragma};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -79,7 +79,7 @@ fn work(db: &Path, gone: &Receiver<()>, say: &Sender<Result<(), Error>>) {
     while gone.recv().is_ok() {
         let copied = match &conn {
             Some(conn) => Ok(conn),
-            None => tasks::open(db).map(|c| &*conn.insert(c)),
+            None => connect_any(db).map(|c| &*conn.insert(c)),
         };
         let copied = copied.and_then(|c| pragma(c, "PRAGMA wal_checkpoint(PASSIVE)").map(drop));
         if say.send(copied.map_err(|e| failed(db, e))).is_err() {

@@ -1,10 +1,10 @@
 //! One group of batches, and what is done between groups: syncs, checkpoints, tidying.
 
+use super::Error;
 use super::checkpoint::Helper;
 use super::record::Change;
 use super::tasks::Tasks;
 use super::writer::SYNC_EVERY;
-use super::Error;
 use std::time::{Duration, Instant};
 
 /// Quiet for so long means idle: time to tidy.

@@ -5,11 +5,11 @@
 
 use super::apply::Meta;
 use super::is_corrupt;
+use super::open::{Loaded, Opened};
 use super::record::{Live, Sealer, Table, TaskRow, cell_time};
 use super::rows::{
     BAD_SEAL, Findings, Names, Standing, Verdict, columns, read_done, read_state, read_task, walk,
 };
-use super::tasks::{Loaded, Opened};
 use crate::flow::TaskId;
 use crate::time::Time;
 use rusqlite::{Connection, Row};

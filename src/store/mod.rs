@@ -2,16 +2,15 @@
 //!
 //! Two stores, because two kinds of things are kept:
 //!
-//! - [`tasks`]: the **record of tasks**, which must not lose what was acknowledged: SQLite with a write-ahead
-//!   log, one writer, group commit, a CRC32C in every row. What one may ask of it is [`Record`] (changes) and
-//!   [`Reader`] (lists).
+//! - [`Record`]: the **record of tasks**, which must not lose what was acknowledged: SQLite with a write-ahead
+//!   log, one writer, group commit, a CRC32C in every row. Changes go in by [`Record`], lists come out by [`Reader`].
 //! - [`state`]: what can be **rebuilt** (profiles, predictor snapshots, cache indices, series): sled. It is
 //!   allowed to be lost; it is not allowed to stop the daemon.
 //!
 //! Nothing here knows what a task is or what a profile holds: bodies and values are opaque. In the order in
-//! which a change meets them: `record` (rows), `writer` (who commits when), `apply` (rows into SQL), `tasks`
+//! which a change meets them: `record` (rows), `writer` and `group` (who commits when), `apply` (rows into SQL), `tasks`
 //! (one connection), `wal` (what SQLite does not tell about its log), `rows`, `load` and `reader` (out again),
-//! `check`, `salvage` and `upgrade` (when it is not as it should be).
+//! `open`, `check`, `salvage` and `upgrade` (when it is not as it should be).
 
 mod apply;
 pub mod bench;
@@ -19,13 +18,15 @@ pub mod check;
 mod checkpoint;
 pub mod damage;
 pub mod floor;
+mod group;
 mod load;
+pub mod open;
 pub mod reader;
 pub mod record;
 mod rows;
 mod salvage;
 pub mod state;
-pub mod tasks;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;
@@ -33,9 +34,9 @@ pub mod wal;
 pub mod writer;
 
 pub use damage::{Damage, Place};
+pub use open::{Durability, Loaded, Opened, Options};
 pub use reader::{Counts, Filter, Page, Reader, Stored};
 pub use record::{Change, Done, DoneState, Live, LiveState, TaskRow};
-pub use tasks::{Durability, Loaded, Opened, Options};
 pub use writer::{Completion, Record};
 
 use crate::flow::TaskId;

@@ -5,9 +5,9 @@
 //! is left out of lists and counted in [`Page::damaged`].
 
 use super::Error;
+use super::open::{BUSY_WAIT, Files};
 use super::record::{Done, DoneCells, DoneState, Live, LiveState, Sealer, TaskRow, cell_time, time_cell};
 use super::rows::{self, Names, Standing};
-use super::tasks::{BUSY_WAIT, Files};
 use crate::flow::TaskId;
 use crate::time::Time;
 use bytes::Bytes;

@@ -5,9 +5,9 @@
 
 use super::apply::Meta;
 use super::damage::{Damage, Place};
+use super::open::{Files, connect};
 use super::record::{DoneState, LiveState, Sealer, StateCells, Table};
 use super::rows::{self, Findings, Names, Verdict, columns, walk};
-use super::tasks::{Files, connect};
 use super::wal::{Mark, Synced};
 use super::{Error, sync_dir};
 use rusqlite::types::ValueRef;
@@ -65,7 +65,9 @@ fn put_in_place(files: &Files, whole: &Path) -> Result<PathBuf, Error> {
     rename(&files.wal, &with_suffix(&aside, "-wal"))?;
     remove(&with_suffix(&files.db, "-shm"))?;
     let (mark, _) = Mark::open(&files.mark)?;
-    mark.write_synced(Synced::default()).map_err(Error::io("write", &files.mark))?;
+    // Without frames it says no more than which log it was.
+    mark.write_synced(Synced { each_synced: true, ..Synced::default() })
+        .map_err(Error::io("write", &files.mark))?;
     sync_dir(&files.dir)?;
     rename(&files.db, &aside)?;
     rename(whole, &files.db)?;

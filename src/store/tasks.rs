@@ -1,38 +1,27 @@
-//! The durable record of tasks: one SQLite connection that writes, and what it takes to open it.
+//! The durable record of tasks: the one SQLite connection that writes.
 //!
 //! `tasks.db` with its `-wal` and `-shm`, and `tasks.mark` (see [`super::wal`]) lie in the state folder.
 //! `Tasks` is single-threaded and synchronous; [`super::Record`] puts it on a thread of its own, or calls it
 //! in place where a test or a simulation needs every step in its hand.
 
+use super::Error;
 use super::apply::{Applier, Meta, failed, fatal};
-use super::damage::{Damage, Place};
-use super::load;
-use super::record::{Change, Live, Sealer, TaskRow};
-use super::rows::Findings;
-use super::wal::{self, Mark, Synced};
-use super::{Error, is_corrupt, salvage, sync_dir, upgrade};
-use crate::time::Time;
-use rusqlite::{Connection, OpenFlags};
+use super::open::{BUSY_WAIT, Durability, Files, PAGE_BYTES, pragma};
+use super::record::{Change, Sealer};
+use super::wal::{Mark, Synced};
+use rusqlite::Connection;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Page size. Measured with 2 and 4 KiB: see the table in [`super::bench`].
-const PAGE_BYTES: u32 = 4096;
-/// SQLite's page cache for the writer; it grows only as pages are touched.
-const CACHE_KIB: u32 = 16 << 10;
 /// A checkpoint is due when the log holds this many frames: 12 MiB at 4 KiB a page.
 pub(super) const CHECKPOINT_FRAMES: u32 = 3_000;
 /// When idle, a free list longer than this is given back to the file system, some pages at a time.
 const FREE_PAGES: i64 = 256;
 /// Pages given back in one step: a few milliseconds.
 const VACUUM_PAGES: u32 = 200;
-/// How long a lock is waited for that somebody else holds: a backup made with SQLite's own tool, say.
-pub(super) const BUSY_WAIT: Duration = Duration::from_secs(10);
-
 /// The writing end of the record.
 pub(super) struct Tasks {
     conn: Connection,
@@ -54,10 +43,12 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    fn around(
+    /// Around a connection to a record that was found sound; `synced` is what the mark says.
+    pub fn new(
         mut conn: Connection,
         files: Files,
         mark: Mark,
+        synced: Synced,
         durability: Durability,
     ) -> Result<Tasks, Error> {
         let frames = Arc::new(AtomicU32::new(0));
@@ -74,7 +65,8 @@ impl Tasks {
             conn,
             wal,
             mark,
-            synced: Synced::default(),
+            // The frames there are were written by an earlier run.
+            synced: Synced { frames: 0, ..synced },
             frames,
             checkpointed: 0,
             durability,
@@ -86,12 +78,8 @@ impl Tasks {
     }
 
     /// Counts the start, on disk.
-    fn begin_epoch(&mut self, opened: &mut Opened) -> Result<(), Error> {
-        opened.epoch = opened.epoch.checked_add(1).ok_or_else(|| Error::Unreadable {
-            path: self.files.db.clone(),
-            detail: "it was opened 2^32 times".into(),
-        })?;
-        let epoch = i64::from(opened.epoch);
+    pub fn begin_epoch(&mut self, epoch: u32) -> Result<(), Error> {
+        let epoch = i64::from(epoch);
         self.transaction(&mut |a| {
             a.meta(Meta::Epoch, epoch)?;
             a.meta(Meta::EpochAgain, epoch)
@@ -181,10 +169,19 @@ impl Tasks {
         let frames = self.frames.load(Ordering::Relaxed);
         // The log began anew, with new salts, if it did not grow.
         if frames <= self.synced.frames || self.synced.frames == 0 {
-            self.wal.read_exact_at(&mut self.synced.salt, 16).map_err(|e| fatal(&self.files.wal, &e))?;
+            let mut salt = [0; 8];
+            self.wal.read_exact_at(&mut salt, 16).map_err(|e| fatal(&self.files.wal, &e))?;
+            if salt != self.synced.salt {
+                self.synced = Synced { salt, ..self.void() };
+            }
         }
         self.synced.frames = frames;
         self.mark.write(self.synced).map_err(|e| fatal(&self.files.mark, &e))
+    }
+
+    /// What the mark says of a log that begins anew.
+    fn void(&self) -> Synced {
+        Synced { each_synced: self.durability == Durability::Sync, ..Synced::default() }
     }
 
     /// Whether a checkpoint is due, busy or not.
@@ -239,7 +236,7 @@ impl Tasks {
             return Ok(false);
         }
         // In this order: a mark that speaks of frames beside a void log would be taken for a lost log.
-        self.synced = Synced::default();
+        self.synced = self.void();
         self.mark.write_synced(self.synced).map_err(|e| fatal(&self.files.mark, &e))?;
         self.wal.write_all_at(&[0; 32], 0).map_err(|e| fatal(&self.files.wal, &e))?;
         self.wal.sync_data().map_err(|e| fatal(&self.files.wal, &e))?;
@@ -287,4 +284,3 @@ impl Tasks {
         self.conn.close().map_err(|(_, e)| Error::sql("close", &path)(e))
     }
 }
-

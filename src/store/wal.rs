@@ -5,7 +5,8 @@
 //! the middle looks the same to it, and every commit behind it is gone. Two things tell the cases apart:
 //!
 //! - [`scan`] reads the frames before SQLite does. A bad frame with an intact, later transaction behind it
-//!   is damage, because a transaction is written only after the one before it was synced.
+//!   is damage, because a transaction is written only after the one before it was synced (with
+//!   [`super::Durability::Sync`]; the mark says whether that was so).
 //! - `tasks.mark`, a small file beside the log, says up to which frame the log was synced when the last commit was
 //!   acknowledged. It is never synced itself, so after a power cut it may be old; but what it says was true
 //!   when it was written, so fewer intact frames than it says are damage, the last commit's own included.
@@ -61,14 +62,15 @@ pub fn scan(wal: &Path, mark: Option<Synced>) -> Result<Found, Error> {
     }
     let Some(log) = Log::from_header(&head) else {
         // A header that was torn while it was first written has no synced frame behind it.
-        let fresh = mark.is_none_or(|m| m.frames == 0);
+        let fresh = mark.is_some_and(|m| m.frames == 0);
         let why = "the log's header is damaged";
         return Ok(if fresh { Found::Empty } else { Found::Damaged { frame: 0, why } });
     };
     let found = log.frames(&mut from).map_err(Error::io("read", wal))?;
     let synced = mark.filter(|m| m.salt == log.salt).map_or(0, |m| m.frames);
+    let each_synced = mark.is_none_or(|m| m.each_synced);
     Ok(match found {
-        Frames { bad: Some(frame), later: true, .. } => {
+        Frames { bad: Some(frame), later: true, .. } if each_synced => {
             Found::Damaged { frame, why: "a later transaction is intact, so this one had been synced" }
         }
         Frames { committed, bad, .. } if committed < synced => {
@@ -187,9 +189,11 @@ pub struct Synced {
     pub salt: [u8; 8],
     /// Frames of that generation.
     pub frames: u32,
+    /// Whether every commit was synced before the next was written.
+    pub each_synced: bool,
 }
 
-const MARK_BYTES: usize = 24;
+const MARK_BYTES: usize = 28;
 const MARK_MAGIC: [u8; 8] = *b"fsmark1\n";
 
 impl Synced {
@@ -198,15 +202,17 @@ impl Synced {
         b[..8].copy_from_slice(&MARK_MAGIC);
         b[8..16].copy_from_slice(&self.salt);
         b[16..20].copy_from_slice(&self.frames.to_le_bytes());
-        let crc = crc32c::crc32c(&b[..20]);
-        b[20..].copy_from_slice(&crc.to_le_bytes());
+        b[20] = u8::from(self.each_synced);
+        let crc = crc32c::crc32c(&b[..24]);
+        b[24..].copy_from_slice(&crc.to_le_bytes());
         b
     }
     fn decode(b: &[u8; MARK_BYTES]) -> Option<Synced> {
-        let crc = u32::from_le_bytes([b[20], b[21], b[22], b[23]]);
-        (b[..8] == MARK_MAGIC && crc32c::crc32c(&b[..20]) == crc).then(|| Synced {
+        let word = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+        (b[..8] == MARK_MAGIC && crc32c::crc32c(&b[..24]) == word(24)).then(|| Synced {
             salt: [b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]],
-            frames: u32::from_le_bytes([b[16], b[17], b[18], b[19]]),
+            frames: word(16),
+            each_synced: b[20] == 1,
         })
     }
 }

@@ -5,11 +5,11 @@
 //! which the next group gathers.
 
 use super::checkpoint::Helper;
-use super::group::Committer;
 use super::damage::Damage;
+use super::group::Committer;
+use super::open::{self, Files, Loaded, Opened, Options};
 use super::reader::Reader;
 use super::record::Change;
-use super::tasks::{Files, Loaded, Opened, Options, Tasks};
 use super::{Error, check};
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct Record {
 
 enum To {
     Thread { send: Option<Sender<Batch>>, thread: Option<JoinHandle<Result<(), Error>>> },
-    Inline { committer: Option<Box<Committer>>, stopped: Option<Error> },
+    Inline(Option<Box<InPlace>>),
 }
 
 impl Record {
@@ -62,13 +62,13 @@ impl Record {
         options: Options,
         mut each: impl FnMut(Loaded),
     ) -> Result<(Record, Opened), Error> {
-        let (tasks, opened) = Tasks::open(dir, options.durability, &mut each)?;
+        let (tasks, opened) = open::open(dir, options.durability, &mut each)?;
         let files = tasks.files.clone();
         let pending_bytes = Arc::new(AtomicUsize::new(0));
         let helper = options.beside.then(|| Helper::start(&files.db)).transpose()?;
         let committer = Committer::new(tasks, helper);
         let to = if options.inline {
-            To::Inline { committer: Some(Box::new(committer)), stopped: None }
+            To::Inline(Some(Box::new(InPlace { committer, stopped: None })))
         } else {
             let (send, recv) = channel();
             let pending = pending_bytes.clone();
@@ -97,19 +97,8 @@ impl Record {
                     (batch.done)(Err(Error::Closed));
                 }
             }
-            To::Inline { committer, stopped } => {
-                let result = match (committer, &stopped) {
-                    (_, Some(error)) => Err(error.clone()),
-                    (None, None) => Err(Error::Closed),
-                    (Some(c), None) => c.commit(&[&changes]).remove(0),
-                };
-                let after = match (committer, &result) {
-                    (Some(c), Ok(())) => c.after().err(),
-                    _ => None,
-                };
-                *stopped = after.or(result.clone().err().filter(Error::is_fatal)).or(stopped.take());
-                done(result);
-            }
+            To::Inline(Some(here)) => done(here.commit(&changes)),
+            To::Inline(None) => done(Err(Error::Closed)),
         }
     }
 
@@ -155,10 +144,15 @@ impl Record {
                     None => Ok(()),
                 }
             }
-            To::Inline { committer, stopped } => match (committer.take(), stopped.take()) {
-                (_, Some(error)) => Err(error),
-                (Some(committer), None) => committer.close(),
-                (None, None) => Ok(()),
+            To::Inline(here) => match here.take() {
+                Some(here) => {
+                    let InPlace { committer, stopped } = *here;
+                    match stopped {
+                        Some(error) => Err(error),
+                        None => committer.close(),
+                    }
+                }
+                None => Ok(()),
             },
         }
     }
@@ -169,6 +163,28 @@ impl Drop for Record {
         if let Err(error) = self.stop() {
             tracing::error!(%error, "task record closed");
         }
+    }
+}
+
+/// The writer without a thread.
+struct InPlace {
+    committer: Committer,
+    /// The fatal error after which nothing goes on.
+    stopped: Option<Error>,
+}
+
+impl InPlace {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+        if let Some(error) = &self.stopped {
+            return Err(error.clone());
+        }
+        let result = self.committer.commit(&[changes]).remove(0);
+        self.stopped = match &result {
+            Err(e) => Some(e.clone()).filter(Error::is_fatal),
+            // What it says concerns the next: this one is on record.
+            Ok(()) => self.committer.after().err(),
+        };
+        result
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// A record in mid-life: queued, running, finished, reopened and forgotten tasks, in the database and the log.
 fn record_in_use(dir: &Path) -> Contents {
-    let (mut tasks, _) = tasks::Tasks::open(dir, Durability::Sync, &mut |_| ()).unwrap();
+    let (mut tasks, _) = open::open(dir, Durability::Sync, &mut |_| ()).unwrap();
     let mut commit = |changes: Vec<Change>| tasks.commit(std::iter::once(&changes[..])).unwrap();
     commit((1..=400).map(submit).collect());
     commit((1..=200).map(|i| start(i, 1)).collect());
@@ -132,7 +132,7 @@ fn the_torn_end_of_a_commit_nobody_was_told_of_is_normal() {
     let mark = dir.path().join("tasks.mark");
     let (before, mark_before) = (std::fs::read(&wal).unwrap(), std::fs::read(&mark).unwrap());
     // One more transaction, whose acknowledgement the mark never saw.
-    let (mut tasks, _) = tasks::Tasks::open(dir.path(), Durability::Interval, &mut |_| ()).unwrap();
+    let (mut tasks, _) = open::open(dir.path(), Durability::Interval, &mut |_| ()).unwrap();
     tasks.sync().unwrap();
     let synced = (std::fs::read(&wal).unwrap(), std::fs::read(&mark).unwrap());
     assert_eq!(commits(&synced.0).len(), commits(&before).len() + 1, "the start itself is one");

@@ -48,7 +48,7 @@ struct Open {
 fn open(dir: &Path, inline: bool) -> Result<Open, Error> {
     let mut c = Contents::default();
     let mut twice = Vec::new();
-    let options = Options { inline, ..Options::default() };
+    let options = Options { inline, beside: !inline, ..Options::default() };
     let (record, opened) = Record::open(dir, options, |loaded| match loaded {
         Loaded::Task(task, live) => {
             let id = task.id.0;

@@ -58,7 +58,7 @@ fn a_refused_batch_changes_nothing() {
 #[test]
 fn a_refused_batch_does_not_take_its_group_with_it() {
     let dir = scratch();
-    let (mut tasks, _) = tasks::Tasks::open(dir.path(), Durability::Sync, &mut |_| ()).unwrap();
+    let (mut tasks, _) = open::open(dir.path(), Durability::Sync, &mut |_| ()).unwrap();
     let (good, bad, better) = ([submit(1)], [submit(2), submit(2)], [submit(3)]);
     let batches: [&[Change]; 3] = [&good, &bad, &better];
     assert!(matches!(tasks.commit(batches.into_iter()), Err(Error::Refused { .. })));
@@ -219,7 +219,7 @@ fn retention_goes_by_age_and_bytes_and_stops_at_what_was_not_learned() {
 #[test]
 fn an_idle_record_gives_pages_back_and_empties_its_log() {
     let dir = scratch();
-    let (mut tasks, _) = tasks::Tasks::open(dir.path(), Durability::Sync, &mut |_| ()).unwrap();
+    let (mut tasks, _) = open::open(dir.path(), Durability::Sync, &mut |_| ()).unwrap();
     let n = 20_000;
     let submits: Vec<_> = (1..=n).map(submit).collect();
     tasks.commit(std::iter::once(&submits[..])).unwrap();
@@ -253,7 +253,7 @@ fn an_idle_record_gives_pages_back_and_empties_its_log() {
 #[test]
 fn interval_commits_reach_the_disk_within_the_second_and_at_close() {
     let dir = scratch();
-    let options = Options { durability: Durability::Interval, inline: false };
+    let options = Options { durability: Durability::Interval, ..Options::default() };
     let (mut record, _) = Record::open(dir.path(), options, |_| ()).unwrap();
     let mark = || std::fs::read(dir.path().join("tasks.mark")).unwrap();
     let before = mark();
@@ -275,7 +275,7 @@ fn a_long_query_neither_holds_up_the_writer_nor_breaks_the_checkpoints_that_wait
     put(&mut record, (1..=100).map(submit).collect()).unwrap();
     let reader = rusqlite::Connection::open(dir.path().join("tasks.db")).unwrap();
     reader.execute_batch("BEGIN").unwrap();
-    let count = || reader.query_row("SELECT count(*) FROM task", [], |r| r.get::<_, u64>(0)).unwrap();
+    let count = || reader.query_row("SELECT count(*) FROM task", [], |r| r.get::<_, i64>(0)).unwrap() as u64;
     assert_eq!(count(), 100);
     let n = 4 * u64::from(tasks::CHECKPOINT_FRAMES);
     let mut next = 100;
