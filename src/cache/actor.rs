@@ -147,13 +147,20 @@ impl CacheActor {
         let mut gone = Vec::with_capacity(victims.len());
         for v in victims {
             self.checksums.remove(&v.entry.file);
+            // A task that was promised the file may not have linked it yet: it goes with the task's pin.
+            if !v.zombie {
+                gone.push(v.entry.file);
+            }
             // A newer copy of the same object may have taken its place in the index already.
             if !self.core.contains(&v.entry.object) {
                 (self.keeper)(IndexChange::Gone(v.entry.object.clone()));
                 self.tell(&v.entry.object, v.entry.bytes, false, v.entry.staged && !v.entry.used, for_staging);
             }
-            gone.push(v.entry.file);
         }
+        self.unlink_files(gone)
+    }
+
+    fn unlink_files(&self, gone: Vec<FileId>) -> impl Future<Output = ()> + 'static {
         let files = self.files.clone();
         async move {
             if gone.is_empty() {
@@ -236,10 +243,11 @@ impl Handler<Hold> for CacheActor {
 
 impl Handler<Unpin> for CacheActor {
     type Result = ();
-    fn handle(&mut self, msg: Unpin, _: &mut Context<Self>) {
-        for file in msg.0 {
-            self.core.unpin(FileId(file));
-        }
+    fn handle(&mut self, msg: Unpin, ctx: &mut Context<Self>) {
+        let released = |file: &FileId| self.core.unpin(*file) > 0;
+        let gone: Vec<FileId> = msg.0.into_iter().map(FileId).filter(released).collect();
+        let done = self.unlink_files(gone);
+        ctx.spawn(done.into_actor(self));
     }
 }
 

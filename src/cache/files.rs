@@ -301,9 +301,8 @@ impl Files {
             }
             Ok(to)
         };
-        let copied = copy()
-            .map_err(|e| Error::new("copy to", &temp, &e))
-            .and_then(|file| self.seal(&file, &temp, id));
+        let copied =
+            copy().map_err(|e| Error::new("copy to", &temp, &e)).and_then(|file| self.seal(&file, &temp, id));
         if copied.is_err() {
             let _ = std::fs::remove_file(&temp);
         }
@@ -321,7 +320,9 @@ impl Files {
         match checksum(&file) {
             Err(e) => Verdict::Unreadable(Error::new("read", &path, &e)),
             Ok((found_bytes, _)) if found_bytes != bytes => Verdict::WrongSize { found_bytes },
-            Ok((_, found)) if checksum_known.is_some_and(|known| known != found) => Verdict::WrongChecksum { found },
+            Ok((_, found)) if checksum_known.is_some_and(|known| known != found) => {
+                Verdict::WrongChecksum { found }
+            }
             Ok(_) => Verdict::Good,
         }
     }

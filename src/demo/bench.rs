@@ -243,6 +243,9 @@ impl Bench<'_> {
         let side = Side::of(&tasks)?;
         let stats = server.stats().await?;
         daemon.stop().await?;
+        if let Some(failure) = &side.failure {
+            eprintln!("seed {seed} {mode} {staging}: {failure}");
+        }
         let row = Row {
             seed,
             mode,

@@ -24,6 +24,8 @@ pub struct Side {
     pub tasks: usize,
     /// Tasks that did not end well.
     pub failed: usize,
+    /// The first of them, and what the daemon says of it.
+    pub failure: Option<String>,
     /// Inputs that tasks asked for.
     pub demands: u64,
     /// … and that were in the cache, whole.
@@ -43,13 +45,17 @@ impl Side {
         // From 1 µs to an hour at three digits, as precise as the table.
         let mut latency = Histogram::new_with_bounds(1, 3_600_000_000, 3)?;
         let (mut data_wait_s, mut task_cpu_s, mut failed) = (0.0, 0.0, 0);
+        let mut failure = None;
         let (mut first_s, mut last_s) = (f64::INFINITY, 0.0_f64);
         for task in tasks {
             let ended_s = task.ended_s.with_context(|| format!("task {} has no end on record", task.id))?;
             latency.saturating_record(Span::from_s(ended_s - task.submitted_s).as_us());
             data_wait_s += task.data_wait_ms.unwrap_or(0.0) / 1e3;
             task_cpu_s += task.usage.map_or(0.0, |u| u.cpu_ms / 1e3);
-            failed += usize::from(task.state != State::Done);
+            if task.state != State::Done {
+                failed += 1;
+                failure.get_or_insert_with(|| told(task));
+            }
             first_s = first_s.min(task.submitted_s);
             last_s = last_s.max(ended_s);
         }
@@ -60,6 +66,7 @@ impl Side {
             took_s: (last_s - first_s).max(0.0),
             tasks: tasks.len(),
             failed,
+            failure,
             demands: 0,
             found: 0,
             fetched_bytes: 0,
@@ -170,6 +177,11 @@ impl Report {
         if off.failed + on.failed > 0 {
             let [a, b] = [off, on].map(|side| side.failed.to_string());
             writeln!(out, "{}", row("tasks failed", &a, &b, ""))?;
+            for (name, side) in [("off", off), ("on", on)] {
+                if let Some(failure) = &side.failure {
+                    writeln!(out, "  {name:4} {failure}")?;
+                }
+            }
         }
         Ok(())
     }
@@ -198,6 +210,13 @@ impl fmt::Display for Report {
         write!(out, "{:<12} {}", "heatmap", self.picture.display())?;
         f.write_str(&out)
     }
+}
+
+/// A task that did not end well, in words.
+fn told(task: &Task) -> String {
+    let entity = task.entity.as_deref().unwrap_or_default();
+    let reason = task.reason.as_deref().unwrap_or("no reason is on record");
+    format!("task {} {} {entity}: {reason}", task.id, task.task_type)
 }
 
 /// One line of the table.

@@ -1,8 +1,8 @@
 //! What is hot: takes samples and facts, says how busy every worker, cell and shard is.
 //!
 //! Facts in: the host's counters, samples of running attempts, outcomes, transfers, probes, occupancy. Out:
-//! [`Heat`] for those who decide, [`Report`] for those who watch, points for the series. Everything about the
-//! same second may come in any order and late: see [`super::meter`].
+//! [`crate::flow::Heat`] for those who decide, [`Report`] for those who watch, points for the series.
+//! Everything about the same second may come in any order and late: see [`super::meter`].
 
 use super::attempts::{Attempts, Charge, Running};
 use super::counters::{GroupSample, HostRates, HostSample};
@@ -13,7 +13,7 @@ use super::pace::Pace;
 use super::report::{Report, SamplerReport, SourceReport, Totals};
 use super::series::{self, Series};
 use super::settings::{Capacity, Settings, WorkerInfo};
-use crate::flow::{CellId, Heat, Outcome, PerResource, Place, Resource, SourceId, TaskId, WorkerId};
+use crate::flow::{CellId, Outcome, PerResource, Place, Resource, SourceId, TaskId, WorkerId};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -175,8 +175,10 @@ impl Monitor {
         if let Some(rates) = rates {
             // The first rates are taken to have been so before: memory was in use before we looked.
             let over = if self.rates.is_some() { rates.over } else { self.memory_of_the_meters() };
+            // A replay's clock may be younger than that.
+            let from = now - over;
             for (resource, rate) in Resource::ALL.into_iter().zip(self.host_used(&rates)) {
-                self.host.charge(resource, rate * over.as_s(), now - over, now);
+                self.host.charge(resource, rate * now.since(from).as_s(), from, now);
             }
             self.rates = Some(rates);
         }

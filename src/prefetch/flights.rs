@@ -347,7 +347,8 @@ impl Flights {
             let waiters = std::mem::take(&mut flight.waiters);
             self.by_key.remove(&key);
             self.detach(id, out);
-            let (demand, staging): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|w| w.class == Class::Demand);
+            let (demand, staging): (Vec<_>, Vec<_>) =
+                waiters.into_iter().partition(|w| w.class == Class::Demand);
             for w in staging {
                 self.by_waiter.remove(&w.waiter);
                 out.push(Action::Answer { waiter: w.waiter, key: key.clone(), answer: Answer::Cancelled });

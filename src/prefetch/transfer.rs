@@ -122,9 +122,7 @@ pub async fn run(
     progress: impl Fn(u64, u64),
 ) -> Result<Landed, Failed> {
     let resumed = match &order.resume {
-        Some(meta) => {
-            Sink::resume(&order.object, &order.temp, order.sha256.is_some(), meta.bytes).await
-        }
+        Some(meta) => Sink::resume(&order.object, &order.temp, order.sha256.is_some(), meta.bytes).await,
         None => Ok(Sink::new(&order.object, &order.temp, order.sha256.is_some())),
     };
     let sink = resumed.map_err(|error| Failed { error, partial: None, fetched_bytes: 0 })?;

@@ -148,8 +148,14 @@ fn links_pipes_and_folders_are_not_adopted() {
     std::fs::write(at("secret"), b"x").unwrap();
     symlink(at("secret"), at("link")).unwrap();
     std::fs::create_dir(at("folder")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
-        .unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
     for name in ["link", "folder", "pipe"] {
         assert_eq!(p.files.adopt(&at(name), FileId(1)).unwrap_err(), Error::NotAFile { path: at(name) });
     }

@@ -4,8 +4,10 @@
 //! into a success when the object is needed: so an outcome that never comes costs no bookkeeping, and a cell is
 //! never too confident about proposals that are still open. Where several kinds propose one object, their cells
 //! are mixed in the logit domain, relative to the base rate, with weights for each set of kinds, learned online
-//! from log loss. The result is refined by two contexts of the object itself, again with Beta cells.
+//! from log loss. The result is refined by two contexts of the object itself, again with Beta cells, and the two
+//! refinements are put together by a regression (`regress`).
 
+use super::regress::{AGES, Features, Inputs, RECORDS, Regression, VOTES};
 use super::snapshot::{Bad, Reader, Writer};
 
 /// Kinds of evidence.
@@ -14,8 +16,8 @@ pub(super) const KINDS: usize = 5;
 const CELLS: usize = 1024;
 /// Classes of [`Cell`] indices start at 1; 0 says that a kind has no evidence.
 const CELLS_AND_NONE: usize = CELLS + 1;
-/// Contexts of the refinement: 128 of the object's own record, 256 of kinds and age.
-pub(super) const CONTEXTS: usize = 128 + 256;
+/// Contexts of the refinement: the object's own record with the number of proposals; kinds with age.
+const CONTEXTS: usize = RECORDS * VOTES + (1 << KINDS) * AGES;
 /// Steps of mixed probability within a context.
 const BUCKETS: usize = 16;
 const BUCKET_WIDTH: f32 = 0.6;
@@ -100,10 +102,28 @@ fn exp2(x: f32) -> f32 {
 /// For each kind the cell that a proposal is charged to; 0 where the kind has no evidence.
 pub(super) type Evidence = [u16; KINDS];
 
-/// Where a proposal stands in the refinement: one place for each of its two contexts.
-pub(super) type Places = [u32; 2];
-/// It stands nowhere yet.
-pub(super) const NO_PLACES: Places = [u32::MAX; 2];
+/// Where a proposal stands: what is charged for it, and has to be taken back when it moves or comes true.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Standing {
+    /// The refinement cells that are charged for it.
+    places: [u32; 2],
+    inputs: Inputs,
+}
+
+impl Standing {
+    /// It was never scored.
+    pub(super) const NONE: Standing = Standing { places: [u32::MAX; 2], inputs: Inputs::NONE };
+
+    /// Writes it.
+    pub(super) fn write(&self, to: &mut Writer) {
+        self.places.iter().for_each(|&p| to.u32(p));
+        self.inputs.write(to);
+    }
+    /// Reads what [`Standing::write`] wrote.
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Standing, Bad> {
+        Ok(Standing { places: [from.u32()?, from.u32()?], inputs: Inputs::read(from)? })
+    }
+}
 
 /// All cells and weights.
 pub(super) struct Calibration {
@@ -111,6 +131,7 @@ pub(super) struct Calibration {
     /// A weight for each kind and a bias, for each set of kinds.
     weights: Vec<[f32; KINDS + 1]>,
     refine: Vec<Cell>,
+    regression: Regression,
     /// How often any proposal comes true.
     base: Cell,
 }
@@ -136,6 +157,7 @@ impl Calibration {
             cells,
             weights: weights.collect(),
             refine: refine.collect(),
+            regression: Regression::new(),
             base: Cell { good: 1.0, bad: 9.0 },
         }
     }
@@ -181,16 +203,16 @@ impl Calibration {
         let s: f32 = w.iter().zip(x).map(|(w, x)| w * x).sum();
         logistic(logit(self.base.p()) + s)
     }
-    /// Probability now: the mean, in logits, of two refinements of the mixed one. The charges of the proposal
-    /// move to where it now falls.
-    pub(super) fn score(&mut self, evidence: &Evidence, contexts: [usize; 2], places: &mut Places) -> f32 {
+    /// Probability now. The charges of the proposal move to where it now falls.
+    pub(super) fn score(&mut self, evidence: &Evidence, f: Features, standing: &mut Standing) -> f32 {
         let (x, set) = self.inputs(evidence);
         let mixed = self.mix(&x, set);
         let bucket =
             ((logit(mixed) - BUCKET_FIRST) / BUCKET_WIDTH + 0.5).clamp(0.0, BUCKETS as f32 - 1.0) as usize;
-        let mut sum = 0.0;
-        for (context, place) in contexts.into_iter().zip(places) {
-            let at = context * BUCKETS + bucket;
+        let contexts = [f.record * VOTES + f.votes, RECORDS * VOTES + set * AGES + f.age];
+        let mut logits = [0.0; 2];
+        for (i, place) in standing.places.iter_mut().enumerate() {
+            let at = contexts[i] * BUCKETS + bucket;
             if *place != at as u32 {
                 if let Some(old) = self.refine.get_mut(*place as usize) {
                     old.withdraw();
@@ -198,12 +220,12 @@ impl Calibration {
                 self.refine[at].charge();
                 *place = at as u32;
             }
-            sum += logit(self.refine[at].p());
+            logits[i] = logit(self.refine[at].p());
         }
-        logistic(sum / 2.0)
+        self.regression.score(set, logits, f, &mut standing.inputs)
     }
     /// A proposal came true, or did not.
-    pub(super) fn learn(&mut self, evidence: &Evidence, places: &Places, used: bool) {
+    pub(super) fn learn(&mut self, evidence: &Evidence, standing: &Standing, used: bool) {
         let (x, set) = self.inputs(evidence);
         if set.count_ones() > 1 {
             let error = f32::from(u8::from(used)) - self.mix(&x, set);
@@ -215,11 +237,12 @@ impl Calibration {
             for (kind, &cell) in evidence.iter().enumerate().filter(|(_, c)| **c > 0) {
                 self.cells[Self::at(kind, cell)].succeed();
             }
-            for &place in places {
+            for &place in &standing.places {
                 if let Some(cell) = self.refine.get_mut(place as usize) {
                     cell.succeed();
                 }
             }
+            self.regression.succeed(&standing.inputs);
         }
         let side = if used { &mut self.base.good } else { &mut self.base.bad };
         *side += BASE_STEP;
@@ -232,6 +255,7 @@ impl Calibration {
     pub(super) fn memory_bytes(&self) -> usize {
         (self.cells.len() + self.refine.len()) * size_of::<Cell>()
             + self.weights.len() * size_of::<[f32; KINDS + 1]>()
+            + self.regression.memory_bytes()
     }
     /// Writes all of it.
     pub(super) fn write(&self, to: &mut Writer) {
@@ -240,6 +264,7 @@ impl Calibration {
             to.f32(cell.bad);
         }
         self.weights.iter().flatten().for_each(|&w| to.f32(w));
+        self.regression.write(to);
     }
     /// Reads what [`Calibration::write`] wrote.
     pub(super) fn read(&mut self, from: &mut Reader<'_>) -> Result<(), Bad> {
@@ -252,12 +277,12 @@ impl Calibration {
         for w in self.weights.iter_mut().flatten() {
             *w = from.f32()?;
         }
-        Ok(())
+        self.regression.read(from)
     }
 }
 
 /// The set of kinds that have evidence, one bit each.
-pub(super) fn kinds_of(evidence: &Evidence) -> usize {
+fn kinds_of(evidence: &Evidence) -> usize {
     evidence.iter().enumerate().map(|(i, &c)| usize::from(c > 0) << i).sum()
 }
 
@@ -288,7 +313,7 @@ mod tests {
         for i in 0..2000 {
             let mut evidence = [0; KINDS];
             c.charge(&mut evidence, 1, 7);
-            c.learn(&evidence, &NO_PLACES, i % 4 == 0);
+            c.learn(&evidence, &Standing::NONE, i % 4 == 0);
         }
         assert!((c.p(1, 7) - 0.25).abs() < 0.03, "{}", c.p(1, 7));
         assert!((c.p(1, 8) - 0.5).abs() < 1e-6, "other cells stay at their prior");
@@ -301,7 +326,7 @@ mod tests {
         let mut evidence = [0; KINDS];
         c.charge(&mut evidence, 0, 1);
         assert!((c.p(0, 1) - 2.05 / 5.1).abs() < 1e-6, "prior 2.05 : 2.05, and one charge");
-        c.learn(&evidence, &NO_PLACES, true);
+        c.learn(&evidence, &Standing::NONE, true);
         assert!(c.p(0, 1) > before);
     }
 
@@ -309,16 +334,17 @@ mod tests {
     fn mixed_and_refined_probability_is_calibrated() {
         let mut c = calibration();
         let mut rng = fastrand::Rng::with_seed(5);
+        let f = Features { record: 1, votes: 1, age: 1, size: 1, horizon: 1 };
         let (mut said, mut came) = (0.0, 0.0);
         for i in 0..40_000 {
             let mut evidence = [0; KINDS];
             let (a, b) = (rng.bool(), rng.bool());
             c.charge(&mut evidence, 0, 1 + u16::from(a));
             c.charge(&mut evidence, 2, 1 + u16::from(b));
-            let mut places = NO_PLACES;
-            let p = c.score(&evidence, [0, 128], &mut places);
+            let mut standing = Standing::NONE;
+            let p = c.score(&evidence, f, &mut standing);
             let used = rng.f64() < if a && b { 0.9 } else { 0.1 };
-            c.learn(&evidence, &places, used);
+            c.learn(&evidence, &standing, used);
             if i > 20_000 && a && b {
                 said += f64::from(p);
                 came += f64::from(u8::from(used));

@@ -12,9 +12,10 @@
 //! shapes of names.
 
 use super::associate::{Associations, SUCCESSORS};
-use super::calibrate::{CONTEXTS, Calibration, kinds_of};
+use super::calibrate::Calibration;
 use super::catalogue::{Catalogue, Id, NO_CANDIDATE};
 use super::neighbours::Neighbours;
+use super::regress::{Features, HORIZONS};
 use super::runs::{Runs, after};
 use super::shadow::Shadow;
 use super::snapshot::{Bad, Reader, Writer};
@@ -247,7 +248,7 @@ impl ObjectPredictor {
     fn close(&mut self, at: u32, used: bool) -> super::shadow::Candidate {
         let c = self.shadow.close(at, used);
         self.item_mut(c.id).candidate = NO_CANDIDATE;
-        self.calibration.learn(&c.evidence, &c.places, used);
+        self.calibration.learn(&c.evidence, &c.standing, used);
         if !used && c.issued {
             self.account.wasted(c.bytes);
         }
@@ -396,9 +397,9 @@ impl ObjectPredictor {
             if c.issued {
                 continue;
             }
-            let contexts = self.contexts(at);
+            let features = self.features(at);
             let c = self.shadow.get_mut(at);
-            let p = f64::from(self.calibration.score(&c.evidence, contexts, &mut c.places));
+            let p = f64::from(self.calibration.score(&c.evidence, features, &mut c.standing));
             let (id, bytes) = (c.id, c.bytes);
             let break_even = self.account.break_even(bytes, self.speed);
             if p >= break_even {
@@ -409,8 +410,7 @@ impl ObjectPredictor {
         }
         self.changed = changed;
     }
-    /// What a probability is refined by: (own record, number of proposals), and (kinds, age since last use).
-    fn contexts(&self, at: u32) -> [usize; 2] {
+    fn features(&self, at: u32) -> Features {
         let c = self.shadow.get(at);
         let votes = match c.votes {
             0..=1 => 0,
@@ -425,10 +425,10 @@ impl ObjectPredictor {
             None => 7,
             Some(n) => ((self.now.wrapping_sub(n.last).saturating_add(1).ilog2() / 2) as usize).min(6),
         };
-        let contexts =
-            [usize::from(self.shadow.record(c.id)) * 8 + votes, 128 + kinds_of(&c.evidence) * 8 + age];
-        debug_assert!(contexts.iter().all(|&c| c < CONTEXTS));
-        contexts
+        // 32 to 2,048 in doublings.
+        let horizon = (self.facts.horizon().ilog2() as usize).saturating_sub(5).min(HORIZONS - 1);
+        let size = usize::from(size_class(c.bytes, self.facts.mean_bytes()));
+        Features { record: usize::from(self.shadow.record(c.id)), votes, age, size, horizon }
     }
 
     // ---- size and snapshot ---------------------------------------------------------------------------------

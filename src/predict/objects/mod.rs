@@ -1,7 +1,8 @@
 //! Objects: what comes next, and is the proposal to be trusted?
 //!
 //! Read in this order: `catalogue` (names as numbers), the four sources of evidence `associate`, `stream`,
-//! `runs`, `neighbours`, then `calibrate` (evidence to probability), `shadow` (candidates until their outcome),
+//! `runs`, `neighbours`, then `calibrate` and `regress`
+//! (evidence to probability), `shadow` (candidates until their outcome),
 //! `worth` (which probability is enough) and `core`, which puts them together.
 
 mod associate;
@@ -11,6 +12,7 @@ mod core;
 mod hash;
 mod neighbours;
 mod per_shape;
+mod regress;
 mod runs;
 mod shadow;
 mod snapshot;

@@ -2,7 +2,7 @@
 //!
 //! Candidates that are not staged are followed as well: probabilities are learned without spending a byte.
 
-use super::calibrate::{Evidence, KINDS, NO_PLACES, Places};
+use super::calibrate::{Evidence, KINDS, Standing};
 use super::catalogue::Id;
 use super::hash::mix;
 use super::snapshot::{Bad, Reader, Writer};
@@ -24,8 +24,8 @@ pub(super) struct Candidate {
     pub(super) bytes: u64,
     /// The calibration cells that are charged for it.
     pub(super) evidence: Evidence,
-    /// The refinement cells that are charged for it.
-    pub(super) places: Places,
+    /// What else is charged for it.
+    pub(super) standing: Standing,
     /// How often it was proposed.
     pub(super) votes: u8,
     /// It was handed out to be staged.
@@ -62,8 +62,15 @@ impl Shadow {
     }
     /// A new candidate without evidence.
     pub(super) fn add(&mut self, id: Id, bytes: u64, born: u64) -> u32 {
-        let candidate =
-            Candidate { id, born, bytes, evidence: [0; KINDS], places: NO_PLACES, votes: 0, issued: false };
+        let candidate = Candidate {
+            id,
+            born,
+            bytes,
+            evidence: [0; KINDS],
+            standing: Standing::NONE,
+            votes: 0,
+            issued: false,
+        };
         let at = match self.free.pop() {
             Some(at) => {
                 self.candidates[at as usize] = candidate;
@@ -133,7 +140,7 @@ impl Shadow {
             to.u64(c.born);
             to.u64(c.bytes);
             c.evidence.iter().for_each(|&e| to.u32(e.into()));
-            c.places.iter().for_each(|&p| to.u32(p));
+            c.standing.write(to);
             to.u8(c.votes);
             to.u8(c.issued.into());
         }
@@ -154,15 +161,13 @@ impl Shadow {
         }
         for _ in 0..from.count(2 * LIMIT)? {
             let (id, born, bytes) = (from.id()?, from.u64()?, from.u64()?);
-            let (mut evidence, mut places) = ([0; KINDS], NO_PLACES);
+            let mut evidence = [0; KINDS];
             for e in &mut evidence {
                 *e = from.count(1024)? as u16;
             }
-            for p in &mut places {
-                *p = from.u32()?;
-            }
+            let standing = Standing::read(from)?;
             let (votes, issued) = (from.u8()?, from.u8()? != 0);
-            self.candidates.push(Candidate { id, born, bytes, evidence, places, votes, issued });
+            self.candidates.push(Candidate { id, born, bytes, evidence, standing, votes, issued });
         }
         let n = self.candidates.len();
         for _ in 0..from.count(n)? {

@@ -222,7 +222,8 @@ impl Flights {
         let meter = &mut self.sources.get_mut(&flight.source).expect("announced").meter;
         meter.moved(done.saturating_sub(flight.done_bytes), now);
         // Only a transfer that was never held back shows what a connection can carry.
-        if let (Ending::Landed { bytes, ttfb }, Class::Demand, 0) = (ending, flight.started_as, flight.tries) {
+        if let (Ending::Landed { bytes, ttfb }, Class::Demand, 0) = (ending, flight.started_as, flight.tries)
+        {
             let busy = Span::from_us(now.since(since).as_us().saturating_sub(ttfb.as_us()));
             meter.landed(bytes / u64::from(connections.max(1)), busy, now);
         }
@@ -259,8 +260,7 @@ impl Flights {
             self.backoff.insert((until, id));
             return;
         }
-        let remember =
-            if error.is_worth_retry() { retry.remember_passing } else { retry.remember_permanent };
+        let remember = if error.is_worth_retry() { retry.remember_passing } else { retry.remember_permanent };
         self.failures.note(&flight.key, &error, now + remember);
         self.answer_all(id, out, |_| Answer::Failed(error.clone()));
     }
@@ -328,7 +328,8 @@ impl Flights {
             let alone = waiting.len() == 1;
             used += self.start(id, limit - used, if alone { limit.div_ceil(2) } else { 1 }, now, out);
         }
-        let leaving = self.connections(source_id, |f| matches!(f.state, State::Running { stopping: true, .. }));
+        let leaving =
+            self.connections(source_id, |f| matches!(f.state, State::Running { stopping: true, .. }));
         let mut lacking = unserved.saturating_sub(leaving);
         while lacking > 0 {
             let farthest = self.sources[&source_id]
@@ -455,7 +456,10 @@ impl Flights {
         for (id, f) in &self.flights {
             let source = &self.sources[&f.source];
             waiters += f.waiters.len();
-            assert!(f.waiters.iter().all(|w| self.by_waiter.get(&w.waiter) == Some(id)), "waiters know their flight");
+            assert!(
+                f.waiters.iter().all(|w| self.by_waiter.get(&w.waiter) == Some(id)),
+                "waiters know their flight"
+            );
             assert_eq!(self.by_key.get(&f.key) == Some(id), !f.detached, "one flight for one key");
             assert_eq!(matches!(f.state, State::Running { .. }), source.running.contains(id));
             assert_eq!(f.state == State::Queued, source.queue.contains(&f.rank));

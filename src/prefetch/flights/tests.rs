@@ -72,7 +72,10 @@ fn answers(actions: &[Action]) -> Vec<(Waiter, Answer)> {
 }
 
 fn stopped(actions: &[Action]) -> Vec<FlightId> {
-    actions.iter().filter_map(|a| if let Action::Stop { flight } = a { Some(*flight) } else { None }).collect()
+    actions
+        .iter()
+        .filter_map(|a| if let Action::Stop { flight } = a { Some(*flight) } else { None })
+        .collect()
 }
 
 fn landed(bytes: u64) -> Ending {
@@ -110,7 +113,9 @@ fn demand_raises_a_staging_flight_without_a_restart() {
     assert!(actions.contains(&Action::SetClass { flight, class: Class::Demand }), "{actions:?}");
     assert!(started(&actions).is_empty() && stopped(&actions).is_empty());
     let got = answers(&b.end(flight, landed(7)));
-    assert!(got.iter().any(|(x, a)| *x == w && matches!(a, Answer::Landed { staged: true, joined: true, .. })));
+    assert!(
+        got.iter().any(|(x, a)| *x == w && matches!(a, Answer::Landed { staged: true, joined: true, .. }))
+    );
 }
 
 #[test]
@@ -267,10 +272,17 @@ fn a_large_object_gets_parallel_ranges_only_when_no_other_demand_waits() {
     let big = |b: &mut Bench, name: &str| {
         b.next += 1;
         let (waiter, due) = (Waiter(b.next), b.now);
-        let want =
-            Want { waiter, key: key(name), source: SourceId(0), class: Class::Demand, due, bytes: Some(100 * MB) };
+        let want = Want {
+            waiter,
+            key: key(name),
+            source: SourceId(0),
+            class: Class::Demand,
+            due,
+            bytes: Some(100 * MB),
+        };
         let a = b.act(|f, now, out| f.want(want, now, out));
-        a.iter().find_map(|a| if let Action::Start { connections, .. } = a { Some(*connections) } else { None })
+        a.iter()
+            .find_map(|a| if let Action::Start { connections, .. } = a { Some(*connections) } else { None })
     };
     assert_eq!(big(&mut b, "a"), Some(4));
     assert_eq!(big(&mut b, "b"), Some(4));
@@ -369,7 +381,8 @@ impl Driver {
                 self.table.invalidate(&object, now, out);
             }
             (12, ..) => {
-                let budget = Budget { bytes_per_s: [0.0, 1e6, 1e8][rng.usize(0..3)], connections: rng.u16(0..8) };
+                let budget =
+                    Budget { bytes_per_s: [0.0, 1e6, 1e8][rng.usize(0..3)], connections: rng.u16(0..8) };
                 self.table.set_budget(budget, now, out);
             }
             (13..15, Some(flight), _) => {
@@ -460,7 +473,14 @@ impl Link {
 
     fn new() -> Link {
         let flows = Sorted::new();
-        Link { bench: Bench::new(6), flows, asked: Sorted::new(), waits_ms: vec![], staged: 0, rate: f64::INFINITY }
+        Link {
+            bench: Bench::new(6),
+            flows,
+            asked: Sorted::new(),
+            waits_ms: vec![],
+            staged: 0,
+            rate: f64::INFINITY,
+        }
     }
 
     /// 20 s. Returns the waits of demand and the bytes staged.

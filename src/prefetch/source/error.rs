@@ -178,7 +178,9 @@ impl Error {
     pub fn from_disk(object: &ObjectName, path: &std::path::Path, error: &std::io::Error) -> Error {
         let (object, path) = (object.clone(), path.display().to_string());
         match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::DiskFull { object, path },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Error::DiskFull { object, path }
+            }
             _ => Error::Disk { object, path, reason: error.to_string() },
         }
     }

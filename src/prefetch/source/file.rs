@@ -107,7 +107,10 @@ fn open_object(root: &Path, object: &ObjectName) -> Result<File, Error> {
 fn open_root(root: &Path, object: &ObjectName) -> Result<OwnedFd, Error> {
     rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
         // A root that is not there is a source that is down, not an object that does not exist.
-        Error::Unreachable { object: object.clone(), reason: format!("folder {}: {}", root.display(), text(e)) }
+        Error::Unreachable {
+            object: object.clone(),
+            reason: format!("folder {}: {}", root.display(), text(e)),
+        }
     })
 }
 
@@ -201,7 +204,8 @@ impl<'a> Temp<'a> {
             Ok(fd) => Ok(Temp { file: fd.into(), folder, name: None }),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
                 let name = temp_name();
-                let named = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let named =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let fd = rustix::fs::openat(folder, &name, named, mode)?;
                 Ok(Temp { file: fd.into(), folder, name: Some(name) })
             }

@@ -8,7 +8,9 @@ use super::{Error, Settings};
 use crate::flow::ObjectName;
 use futures_util::TryStreamExt;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_MATCH, RANGE};
+use hyper::http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_MATCH, RANGE,
+};
 use hyper::http::{Method, Request, Response, StatusCode};
 use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use std::convert::Infallible;
@@ -61,10 +63,10 @@ impl Transport {
         if let Some(value) = authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
-        let answer = request.send().await.map_err(|e| Error::Unreachable {
-            object: object.clone(),
-            reason: root_cause(&e),
-        })?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|e| Error::Unreachable { object: object.clone(), reason: root_cause(&e) })?;
         match answer.status() {
             s if s.is_success() => {
                 Ok(answer.headers().get(ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned))
@@ -159,7 +161,10 @@ fn check_answer(
         let asked = range.strip_prefix("bytes=").and_then(first);
         let given = header(CONTENT_RANGE).and_then(|t| t.strip_prefix("bytes ")).and_then(first);
         if asked.is_some() && asked != given {
-            return Err(opendal::Error::new(ErrorKind::Unsupported, "the server sent another range than asked"));
+            return Err(opendal::Error::new(
+                ErrorKind::Unsupported,
+                "the server sent another range than asked",
+            ));
         }
     }
     // Servers that do not know If-Match answer with whatever they have now.
@@ -235,7 +240,12 @@ impl Body for Whole {
 mod tests {
     use super::*;
 
-    fn check(status: u16, headers: &[(&'static str, &'static str)], range: Option<&str>, tag: Option<&str>) -> bool {
+    fn check(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        range: Option<&str>,
+        tag: Option<&str>,
+    ) -> bool {
         let mut map = HeaderMap::new();
         for (k, v) in headers {
             map.insert(*k, hyper::http::HeaderValue::from_static(v));
@@ -261,8 +271,14 @@ mod tests {
 
     #[test]
     fn statuses_that_mean_later_are_temporary() {
-        for (code, temporary) in [(404, false), (403, false), (501, false), (500, true), (503, true), (429, true)] {
-            assert_eq!(status_error(StatusCode::from_u16(code).unwrap(), "").is_temporary(), temporary, "{code}");
+        for (code, temporary) in
+            [(404, false), (403, false), (501, false), (500, true), (503, true), (429, true)]
+        {
+            assert_eq!(
+                status_error(StatusCode::from_u16(code).unwrap(), "").is_temporary(),
+                temporary,
+                "{code}"
+            );
         }
     }
 }

@@ -175,7 +175,8 @@ impl Remote {
             how.chunk = Some(usize::try_from(CHUNK_BYTES).expect("8 MiB fit into a usize"));
         }
         let reader = operator.reader_options(object.path(), how).await.map_err(refuse)?;
-        let range = if range.end == u64::MAX { (range.start..).into() } else { opendal::BytesRange::from(range) };
+        let range =
+            if range.end == u64::MAX { (range.start..).into() } else { opendal::BytesRange::from(range) };
         let mut body = reader.into_stream(range).await.map_err(refuse)?;
         let meta = meta_of(&body.metadata().await.map_err(refuse)?);
         let object = object.clone();
@@ -261,9 +262,8 @@ fn http_operator(
     }
     let host = base.host_str().ok_or_else(|| bad("it names no host".into()))?;
     let transport = Transport::new(settings, host, false)?;
-    let mut builder = opendal::services::Http::default()
-        .endpoint(&base.origin().ascii_serialization())
-        .root(base.path());
+    let mut builder =
+        opendal::services::Http::default().endpoint(&base.origin().ascii_serialization()).root(base.path());
     let mut request = reqwest::Client::new().get(base.clone());
     if let Some(token) = &credentials.token {
         builder = builder.token(token.reveal());
@@ -323,11 +323,7 @@ fn s3_operator(
 
 fn meta_of(m: &opendal::Metadata) -> Meta {
     let modified = m.last_modified().and_then(|t| u64::try_from(t.into_inner().as_microsecond()).ok());
-    Meta {
-        bytes: m.content_length(),
-        etag: m.etag().map(Arc::from),
-        modified: modified.map(Time::from_us),
-    }
+    Meta { bytes: m.content_length(), etag: m.etag().map(Arc::from), modified: modified.map(Time::from_us) }
 }
 
 fn timestamp(at: Time) -> Option<opendal::raw::Timestamp> {

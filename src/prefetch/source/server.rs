@@ -299,7 +299,10 @@ impl Nginx {
             }
             std::thread::sleep(Duration::from_millis(25));
         }
-        panic!("nginx does not listen: {}", std::fs::read_to_string(nginx.dir.path().join("error.log")).unwrap());
+        panic!(
+            "nginx does not listen: {}",
+            std::fs::read_to_string(nginx.dir.path().join("error.log")).unwrap()
+        );
     }
 
     fn conf(dir: &Path, port: u16) -> String {

@@ -28,7 +28,13 @@ async fn whole(source: &Source, path: &str) -> Result<Vec<u8>, Error> {
 }
 
 async fn rest(reading: Reading) -> Result<Vec<u8>, Error> {
-    reading.body.try_fold(Vec::new(), async |mut all, piece| { all.extend_from_slice(&piece); Ok(all) }).await
+    reading
+        .body
+        .try_fold(Vec::new(), async |mut all, piece| {
+            all.extend_from_slice(&piece);
+            Ok(all)
+        })
+        .await
 }
 
 fn code<T>(result: Result<T, Error>) -> &'static str {
@@ -138,7 +144,9 @@ async fn a_file_that_changes_while_it_is_read_is_not_taken_for_whole() {
     let source = folder(&dir);
     let changes: [(&str, &dyn Fn()); 3] = [
         ("overwritten", &|| std::fs::write(&path, noise(2_000_000, 2)).unwrap()),
-        ("cut short", &|| std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000_000).unwrap()),
+        ("cut short", &|| {
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000_000).unwrap()
+        }),
         ("grown", &|| {
             use std::io::Write;
             std::fs::File::options().append(true).open(&path).unwrap().write_all(b"x").unwrap();
@@ -267,7 +275,9 @@ async fn revalidation_tells_unchanged_changed_and_gone() {
     let meta = source.stat("a").await.unwrap();
     assert_eq!(source.revalidate("a", &meta).await.unwrap(), Freshness::Unchanged);
     server.put("a", "two");
-    assert!(matches!(source.revalidate("a", &meta).await.unwrap(), Freshness::Changed(m) if m.etag.as_deref() == Some("\"v2\"")));
+    assert!(
+        matches!(source.revalidate("a", &meta).await.unwrap(), Freshness::Changed(m) if m.etag.as_deref() == Some("\"v2\""))
+    );
     server.remove("a");
     assert_eq!(source.revalidate("a", &meta).await.unwrap(), Freshness::Gone);
     assert_eq!(server.count(Method::GET), 0);
@@ -304,10 +314,7 @@ async fn statuses_become_errors_with_reasons_that_people_can_read() {
     assert_eq!(e.to_string(), "s:a: its source cannot be reached: HTTP status 503 Service Unavailable");
     server.fault("a", &[Fault::NoLength]);
     let e = whole(&source, "a").await.unwrap_err();
-    assert_eq!(
-        e.to_string(),
-        "s:a: refused by its source: the server does not announce the object's length"
-    );
+    assert_eq!(e.to_string(), "s:a: refused by its source: the server does not announce the object's length");
 }
 
 #[tokio::test]
@@ -368,7 +375,10 @@ async fn credentials_are_sent_and_never_shown() {
         let shown = format!("{source:?} {}", whole(&source, "a").await.unwrap_err());
         assert!(!shown.contains("hunter2") && !shown.contains("sesame"), "{shown}");
         let asked = server.asked();
-        assert!(asked.iter().rev().take(3).all(|a| a.authorization.as_deref() == Some(expected)), "{asked:?}");
+        assert!(
+            asked.iter().rev().take(3).all(|a| a.authorization.as_deref() == Some(expected)),
+            "{asked:?}"
+        );
     }
     let e = Source::open(
         Settings::new("s", Kind::Http { url: "http://u:hunter2@h/".into() }, CellId(0)),
@@ -426,7 +436,9 @@ async fn nginx_serves_wholes_rests_ranges_and_errors() {
     assert_eq!(rest(reading).await.unwrap(), content);
     // The log is written when a request has ended, a moment after its last byte.
     for _ in 0..100 {
-        if nginx.log_lines("GET") >= before + 3 { break }
+        if nginx.log_lines("GET") >= before + 3 {
+            break;
+        }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(nginx.log_lines("GET"), before + 3);
@@ -516,7 +528,9 @@ async fn s3_publishes_serves_and_revalidates() {
         assert_eq!(source.revalidate(path, &meta).await.unwrap(), Freshness::Unchanged);
         std::fs::write(&file, "new").unwrap();
         source.publish(path, &file).await.unwrap();
-        assert!(matches!(source.revalidate(path, &meta).await.unwrap(), Freshness::Changed(m) if m.bytes == 3));
+        assert!(
+            matches!(source.revalidate(path, &meta).await.unwrap(), Freshness::Changed(m) if m.bytes == 3)
+        );
         assert_eq!(code(source.read(path, 1, Some(&meta), 1).await), "changed");
         std::fs::remove_file(root.path().join("bucket/volumes").join(path)).unwrap();
         assert_eq!(source.revalidate(path, &meta).await.unwrap(), Freshness::Gone);

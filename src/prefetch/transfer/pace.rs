@@ -71,7 +71,8 @@ impl Pace {
                 continue;
             }
             // A timer has a millisecond's grain; and a day is for ever here.
-            let sleep = tokio::time::sleep(Span::from_s((owed / bytes_per_s).clamp(0.001, 86_400.0)).to_std());
+            let sleep =
+                tokio::time::sleep(Span::from_s((owed / bytes_per_s).clamp(0.001, 86_400.0)).to_std());
             tokio::select! {
                 () = sleep => {}
                 changed = rate.changed() => changed.expect("the sender lives in self"),

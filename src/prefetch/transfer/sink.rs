@@ -125,10 +125,9 @@ impl Sink {
     pub(super) async fn finish(mut self) -> Result<Sums, Error> {
         self.settle().await?;
         match self.at {
-            At::Here(writer) => Ok(Sums {
-                xxh3: writer.xxh3.digest128(),
-                sha256: writer.sha256.map(|s| s.finalize().into()),
-            }),
+            At::Here(writer) => {
+                Ok(Sums { xxh3: writer.xxh3.digest128(), sha256: writer.sha256.map(|s| s.finalize().into()) })
+            }
             At::Writing(_) | At::Lost => unreachable!("settled just now"),
         }
     }

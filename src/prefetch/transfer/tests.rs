@@ -130,10 +130,9 @@ async fn never_joins_two_versions() {
 
 #[tokio::test]
 async fn without_a_strong_version_a_broken_transfer_starts_over() {
-    for habits in [
-        Habits { weak_etags: true, ..Habits::default() },
-        Habits { no_etags: true, ..Habits::default() },
-    ] {
+    for habits in
+        [Habits { weak_etags: true, ..Habits::default() }, Habits { no_etags: true, ..Habits::default() }]
+    {
         let server = Server::start(habits).await;
         server.put("a", noise(1_000_000, 1));
         server.fault("a", &[Fault::CutAfter(300_000)]);
@@ -233,8 +232,7 @@ async fn checks_a_declared_sha256() {
 
 #[tokio::test]
 async fn stops_on_request_and_keeps_what_it_has() {
-    let server =
-        Server::start(Habits { pause: Some(Duration::from_millis(5)), ..Habits::default() }).await;
+    let server = Server::start(Habits { pause: Some(Duration::from_millis(5)), ..Habits::default() }).await;
     let content = noise(10_000_000, 1);
     server.put("a", content.clone());
     let b = Bench::http(&server);
@@ -402,4 +400,25 @@ async fn nginx_that_dies_is_resumed_from_another_one() {
     let landed = again.run(order).await.unwrap();
     assert_holds(&landed, &content);
     assert_eq!(landed.fetched_bytes, 6_000_000 - partial.bytes);
+}
+
+/// What a small transfer costs this process, server included.
+/// `cargo test measures_small_transfers -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn measures_small_transfers() {
+    const N: u32 = 2000;
+    let server = Server::start(Habits::default()).await;
+    server.put("a", noise(16_384, 1));
+    let b = Bench::http(&server);
+    let cpu = || {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        t.tv_sec as f64 * 1e6 + t.tv_nsec as f64 / 1e3
+    };
+    let (wall, used) = (b.clock.now(), cpu());
+    for _ in 0..N {
+        b.run(b.order("a")).await.unwrap();
+    }
+    let (wall, used) = (b.clock.now().since(wall).as_s() * 1e6, cpu() - used);
+    println!("16 KiB: {:.0} µs wall, {:.0} µs CPU each", wall / f64::from(N), used / f64::from(N));
 }

@@ -51,7 +51,7 @@ fn nothing_acknowledged_is_lost_when_the_writer_is_killed() {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut acknowledged = None;
-        let enough = rng.usize(1..100);
+        let enough = rng.usize(1..50);
         for line in lines.by_ref().map(Result::unwrap).filter(|l| l.contains("acknowledged")).take(enough) {
             acknowledged = line.rsplit(' ').next().unwrap().parse::<u64>().ok();
         }
