@@ -494,6 +494,8 @@ impl Backend for Memory {
             harmful: 1,
             staged_bytes: 455 << 20,
             wasted_bytes: 43 << 20,
+            forecasts_right: 222,
+            forecasts: 284,
             lines: vec![SavingsLine {
                 task_type: "copy".into(),
                 source: "volumes".into(),

@@ -90,6 +90,8 @@ pub struct CacheActor {
     files: Arc<Files>,
     clock: Clock,
     checksums: Map<FileId, u128>,
+    /// What transfers have room for.
+    reserved: Map<FileId, ObjectName>,
     keeper: Keeper,
     told: Vec<Recipient<Cached>>,
     looked: Looked,
@@ -109,7 +111,8 @@ impl CacheActor {
         keeper: Keeper,
         told: Vec<Recipient<Cached>>,
     ) -> CacheActor {
-        CacheActor { id, core, files, clock, checksums, keeper, told, looked: Looked::default(), missed_facts: 0 }
+        let (reserved, looked) = (Map::default(), Looked::default());
+        CacheActor { id, core, files, clock, checksums, reserved, keeper, told, looked, missed_facts: 0 }
     }
 
     fn held(&self, object: &ObjectName, file: FileId, staged: bool) -> Option<Held> {
@@ -257,6 +260,7 @@ impl Handler<Reserve> for CacheActor {
         match self.core.reserve(&msg.object, msg.bytes, purpose(msg.purpose), self.clock.now()) {
             Err(refusal) => Box::pin(fut::ready(Err(refusal.to_string()))),
             Ok((file, victims)) => {
+                self.reserved.insert(file, msg.object.clone());
                 let temp = self.files.tmp().join(file.0.to_string());
                 let for_staging = matches!(msg.purpose, Purpose::Forecast { .. } | Purpose::Learned);
                 let unlinked = self.unlink(victims, for_staging);
@@ -283,6 +287,7 @@ impl Handler<Commit> for CacheActor {
         };
         Box::pin(admitted.into_actor(self).map(move |admitted, actor, ctx| {
             if let Err(e) = admitted {
+                actor.reserved.remove(&file);
                 actor.core.cancel(file);
                 return Err(e);
             }
@@ -295,6 +300,7 @@ impl CacheActor {
     /// A whole file enters the index.
     fn enter(&mut self, file: FileId, msg: &Commit, ctx: &mut Context<Self>) -> Result<Held, String> {
         let now = self.clock.now();
+        self.reserved.remove(&file);
         match self.core.commit(file, msg.bytes, msg.etag.clone(), now) {
             Ok(victims) => {
                 self.checksums.insert(file, msg.checksum);
@@ -361,6 +367,7 @@ impl Handler<Adopt> for CacheActor {
 impl Handler<Abandon> for CacheActor {
     type Result = ();
     fn handle(&mut self, msg: Abandon, _: &mut Context<Self>) {
+        self.reserved.remove(&FileId(msg.0));
         self.core.cancel(FileId(msg.0));
     }
 }
@@ -392,6 +399,13 @@ impl Handler<Confirm> for CacheActor {
 impl Handler<Discard> for CacheActor {
     type Result = ();
     fn handle(&mut self, msg: Discard, ctx: &mut Context<Self>) {
+        // A transfer that began before brings what must not be read any more: its commit finds no room.
+        let stale: Vec<FileId> =
+            self.reserved.iter().filter(|(_, o)| msg.0.contains(o)).map(|(file, _)| *file).collect();
+        for file in stale {
+            self.reserved.remove(&file);
+            self.core.cancel(file);
+        }
         let victims: Vec<Victim> = msg.0.iter().filter_map(|o| self.core.drop_object(o)).collect();
         self.unlink_later(victims, ctx);
     }

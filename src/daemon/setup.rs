@@ -26,6 +26,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Folder inside the work folder (so that links reach it) for files that no pool has room for.
+const PRIVATE: &str = ".private";
+
 /// One pool, checked against its files.
 pub struct Pool {
     /// The index.
@@ -101,10 +104,13 @@ pub fn setup(
     std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
     let work = WorkRoot::open(&config.daemon.work_dir)?;
     // What an earlier daemon left: its processes are gone, nobody needs these any more.
-    for name in work.names()? {
+    let private = config.daemon.work_dir.join(PRIVATE);
+    for name in work.names()?.into_iter().filter(|n| n != PRIVATE) {
         work.remove(&name)?;
     }
-    let private = config.daemon.work_dir.join(".private");
+    if private.exists() {
+        std::fs::remove_dir_all(&private).with_context(|| format!("empty {}", private.display()))?;
+    }
     std::fs::create_dir_all(&private).with_context(|| format!("make {}", private.display()))?;
     let p = &config.profile;
     Ok(Setup {

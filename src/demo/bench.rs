@@ -16,7 +16,10 @@ use crate::time::{Clock, Time};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use serde::Serialize;
+use serde_json::json;
 use std::fmt::Write;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -60,6 +63,9 @@ struct Args {
     /// One JSON object for each seed, mode and side, instead of the table.
     #[arg(long)]
     json: bool,
+    /// Write the daemon's record of every task there, one JSON object a line, with seed, mode and side.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Keep the daemons' folders, and say where they are.
     #[arg(long)]
     keep: bool,
@@ -170,6 +176,9 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
                 let (mut row, tasks) = bench.side(seed, mode, staging, &arrivals).await?;
                 row.floor_ms_mean = rounded(floor_ms);
                 row.slower = off.as_ref().map(|off| slower(off, &tasks));
+                if let Some(path) = &args.record {
+                    append(path, &row, &tasks)?;
+                }
                 if staging == "off" {
                     off = Some(tasks);
                 }
@@ -320,6 +329,17 @@ fn floor_ms(program: &Path, scratch: &Path, workload: &Workload) -> anyhow::Resu
     }
     std::fs::remove_dir_all(&folder)?;
     Ok(total_ms / some.len().max(1) as f64)
+}
+
+/// Adds one side's tasks to a file.
+fn append(path: &Path, row: &Row, tasks: &[Task]) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for task in tasks {
+        let line = json!({ "seed": row.seed, "mode": row.mode, "staging": row.staging, "task": task });
+        _ = writeln!(text, "{line}");
+    }
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("write {}", path.display()))
 }
 
 fn slower(off: &[Task], on: &[Task]) -> usize {

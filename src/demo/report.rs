@@ -320,7 +320,7 @@ heatmap      forestage-demo-7.png";
         r.on.failed = 1;
         let text = r.to_string();
         assert!(text.contains("lost 0.2 s of waiting"), "{text}");
-        assert!(text.contains("tasks failed                0          1"), "{text}");
+        assert!(text.contains("tasks failed               0          1"), "{text}");
         assert!(!text.contains("forecasts right"), "a side that was not asked says nothing");
     }
 

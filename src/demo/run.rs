@@ -1,5 +1,6 @@
 //! The demonstration from start to end.
 
+use super::client::Client;
 use super::process::Daemon;
 use super::report::{Explained, Report, Side};
 use super::scratch::Scratch;
@@ -14,12 +15,15 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::Duration;
 
 /// The pool holds this share of all volumes.
 const CACHE_SHARE: f64 = 0.25;
-/// Tasks whose decision is asked for until one turns out to tell a story.
+/// Most tasks whose decision is asked for, to find one that tells a story.
 const STORIES: usize = 40;
+/// A task that waited less than this for its data did not wait, milliseconds.
+const READY_MS: f64 = 1.0;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -120,8 +124,19 @@ impl Stage<'_> {
         let mut daemon = Daemon::start(&self.program, &config, &settings.socket()).await?;
         bar.reset_elapsed();
         bar.enable_steady_tick(Duration::from_millis(200));
-        let tasks = play(&mut daemon, &self.stream.arrivals, |ended| bar.set_position(ended as u64)).await?;
+        let (tell, ended) = mpsc::unbounded_channel();
+        let tell = picture.is_some().then_some(tell);
+        let telling = tokio::spawn(story(daemon.client().clone(), self.stream.arrivals.len(), ended));
+        let tasks = play(&mut daemon, &self.stream.arrivals, |task| {
+            bar.inc(1);
+            if let Some(tell) = &tell {
+                _ = tell.send(task.clone());
+            }
+        });
+        let tasks = tasks.await?;
         bar.finish();
+        drop(tell);
+        let explained = telling.await?;
 
         let client = daemon.client();
         let savings: Savings = client.get("/v1/savings").await?;
@@ -132,9 +147,7 @@ impl Stage<'_> {
             forecasts: (staging == "on").then_some((savings.forecasts_right, savings.forecasts)),
             ..Side::of(&tasks)?
         };
-        let mut explained = None;
         if let Some(picture) = picture {
-            explained = story(&daemon, &tasks).await;
             let last_s = side.took_s.ceil().max(10.0);
             let path = format!("/v1/heatmap?by=worker&metric=heat&format=png&last_s={last_s}&columns=60");
             let image = client.bytes(&path).await?;
@@ -145,28 +158,31 @@ impl Stage<'_> {
     }
 }
 
-/// A task that did not wait because its data had been staged on a forecast: the latest of which the daemon
-/// tells so, rather a task with several inputs.
-async fn story(daemon: &Daemon, tasks: &[Task]) -> Option<Explained> {
-    let mut likely: Vec<&Task> = tasks
-        .iter()
-        .filter(|t| t.state == State::Done && t.data_wait_ms.is_none_or(|ms| ms < 1.0))
-        .filter(|t| t.inputs.len() > 1)
-        .collect();
-    likely.sort_by_key(|t| std::cmp::Reverse((t.inputs.len(), t.id)));
-    let mut best: Option<Explained> = None;
-    for task in likely.into_iter().take(STORIES) {
-        let Ok(why) = daemon.client().get::<Why>(&format!("/v1/why?task={}", task.id)).await else { continue };
-        let has = |name: &str| why.lines.iter().any(|line| line.name == name);
-        let complete = has("forecast") && has("staged");
-        if complete || (best.is_none() && has("staged")) {
-            best = Some(Explained { task: task.clone(), why });
+/// A task that did not wait because its data had been staged on a forecast. Asked for while the stream runs,
+/// right after the task's end: later, the daemon's latest decisions about the same objects are others.
+async fn story(client: Client, tasks: usize, mut ended: mpsc::UnboundedReceiver<Task>) -> Option<Explained> {
+    let (mut best, mut asked, mut seen) = (None, 0, 0);
+    while let Some(task) = ended.recv().await {
+        seen += 1;
+        let is_ready = task.state == State::Done && task.data_wait_ms.is_none_or(|ms| ms < READY_MS);
+        // In the first half there is little to tell: the forecast has just begun to learn.
+        if !is_ready || 2 * seen < tasks || task.inputs.len() < 2 || asked == STORIES {
+            continue;
         }
-        if complete {
-            break;
+        asked += 1;
+        let Ok(why) = client.get::<Why>(&format!("/v1/why?task={}", task.id)).await else { continue };
+        let score = told_by(&why);
+        if score > best.as_ref().map_or(0, |(score, _)| *score) {
+            best = Some((score, Explained { task, why }));
         }
     }
-    best
+    best.map(|(_, explained)| explained)
+}
+
+/// How many of a task's inputs had been staged on a forecast before anybody had submitted the task.
+fn told_by(why: &Why) -> usize {
+    let staged = why.lines.iter().filter(|line| line.name == "staged");
+    staged.filter(|line| line.text.contains("derived") && line.text.contains("ahead")).count()
 }
 
 /// The bars; gone when dropped, for the report says it all again.

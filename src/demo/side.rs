@@ -18,25 +18,25 @@ const SUBMITS: usize = 250;
 /// If no task ends for so long, none will.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// Plays the stream in real time and waits for all its tasks; `progress` is told how many have ended. The tasks
-/// come back in the order of the arrivals.
+/// Plays the stream in real time and waits for all its tasks; `ended` is told of each that has. The tasks come
+/// back in the order of the arrivals.
 ///
 /// # Errors
 /// When the daemon refuses a task, dies, or stalls.
 pub async fn play(
     daemon: &mut Daemon,
     arrivals: &[Arrival],
-    mut progress: impl FnMut(usize),
+    mut ended: impl FnMut(&Task),
 ) -> anyhow::Result<Vec<Task>> {
     let client = daemon.client().clone();
     let permits = Arc::new(Semaphore::new(WAITS));
     let start = Instant::now();
     let mut numbers: Vec<u64> = Vec::with_capacity(arrivals.len());
     let mut tasks: Vec<Option<Task>> = vec![None; arrivals.len()];
-    let mut ended = 0;
+    let mut count = 0;
     let mut waits: JoinSet<(usize, anyhow::Result<Task>)> = JoinSet::new();
     let mut last_end = Instant::now();
-    while ended < arrivals.len() {
+    while count < arrivals.len() {
         let next = arrivals.get(numbers.len()).map_or(last_end + STALLED, |a| start + a.at.to_std());
         tokio::select! {
             Some(joined) = waits.join_next(), if !waits.is_empty() => {
@@ -45,10 +45,10 @@ pub async fn play(
                     Ok(task) => task,
                     Err(e) => return Err(daemon.check_alive().err().unwrap_or(e)),
                 };
+                ended(&task);
                 tasks[n] = Some(task);
-                ended += 1;
+                count += 1;
                 last_end = Instant::now();
-                progress(ended);
             }
             () = sleep_until(next.min(last_end + STALLED)) => {
                 let elapsed = start.elapsed();

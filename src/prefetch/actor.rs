@@ -185,8 +185,8 @@ impl PrefetchActor {
     fn carry_out(&mut self, actions: Vec<flights::Action>, ctx: &mut Context<Self>) {
         for action in actions {
             match action {
-                flights::Action::Start { flight, key, source, class, connections, resume } => {
-                    self.start(flight, key, source, class, (connections, resume), ctx);
+                flights::Action::Start { flight, key, source, class, connections, .. } => {
+                    self.start(flight, key, source, class, connections, ctx);
                 }
                 flights::Action::SetClass { flight, class } => {
                     if let Some(handle) = self.handles.get(&flight) {
@@ -212,7 +212,7 @@ impl PrefetchActor {
         key: Key,
         source: SourceId,
         class: Class,
-        (connections, resume): (u16, bool),
+        connections: u16,
         ctx: &mut Context<Self>,
     ) {
         let handle = Handle::new(class);
@@ -230,7 +230,7 @@ impl PrefetchActor {
             purpose,
             class,
             connections,
-            resume,
+            past_the_pool: self.is_written(&key.object),
             key: key.clone(),
         };
         let (told, mut hear) = tokio::sync::mpsc::channel(8);
@@ -249,9 +249,12 @@ impl PrefetchActor {
         if let flights::Ending::Landed { bytes, .. } = &flown.ending {
             self.learn_size(&key.object, *bytes);
         }
-        // Written or changed while it flew: what landed is not what a reader may see.
         let pinned = match &flown.landing {
             Landing::Pool(held) => Some(held.file),
+            _ => None,
+        };
+        let private = match &flown.landing {
+            Landing::Private { path, .. } => Some(path.clone()),
             _ => None,
         };
         self.landed.insert(key.clone(), flown.landing);
@@ -259,6 +262,10 @@ impl PrefetchActor {
         self.flights.finished(flight, flown.ending, self.clock.now(), &mut out);
         self.carry_out(out, ctx);
         self.landed.remove(key);
+        if let Some(path) = private {
+            // Every reader has a name of its own for it by now.
+            let _ = std::fs::remove_file(path);
+        }
         if let Some(file) = pinned {
             // The transfer's own pin: every waiter has its own by now, or asks for it in this order.
             let unpin = self.pool(key.pool).unpin.send(Unpin(vec![file]));

@@ -84,7 +84,9 @@ pub(super) struct Carrier {
     pub(super) purpose: Purpose,
     pub(super) class: Class,
     pub(super) connections: u16,
-    pub(super) resume: bool,
+    /// A running task writes the object: what comes must not be read by anybody later, so it stays out of the
+    /// pool.
+    pub(super) past_the_pool: bool,
     pub(super) key: Key,
 }
 
@@ -139,13 +141,17 @@ impl Carrier {
     }
 
     async fn make_room(&self) -> Result<Room, String> {
+        let private = || Room::Private { temp: self.peers.private.join(self.flight.0.to_string()) };
+        if self.past_the_pool {
+            return Ok(private());
+        }
         let pool = &self.peers.caches[usize::from(self.key.pool.0)];
         let bytes = self.bytes.unwrap_or(self.guess);
         let reserve = Reserve { object: self.key.object.clone(), bytes, purpose: self.purpose };
         match pool.reserve.send(reserve).await {
             Ok(Ok(reserved)) => Ok(Room::Pool { file: reserved.file, temp: reserved.temp }),
             Ok(Err(why)) if self.class == Class::Staging => Err(why),
-            Ok(Err(_)) => Ok(Room::Private { temp: self.peers.private.join(self.flight.0.to_string()) }),
+            Ok(Err(_)) => Ok(private()),
             Err(e) => Err(e.to_string()),
         }
     }

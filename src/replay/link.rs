@@ -32,6 +32,11 @@ impl Link {
         self.busy_until = self.busy_until.max(now) + self.transfer(bytes);
         self.busy_until + self.rtt
     }
+    /// A task waits for what is being staged until `arrival`; says when it is there. It is raised to demand: at
+    /// the worst it is fetched as if nothing had been staged.
+    pub(super) fn join(&self, now: Time, arrival: Time, bytes: u64) -> Time {
+        arrival.min(now + self.rtt + self.transfer(bytes)).max(now)
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +49,7 @@ mod tests {
         assert_eq!(link.stage(Time::ZERO, 1000), Time::from_s(1.02));
         assert_eq!(link.demand(Time::ZERO, 500), Time::from_s(0.52));
         assert_eq!(link.stage(Time::ZERO, 100), Time::from_s(1.62));
+        assert_eq!(link.join(Time::from_s(1.0), Time::from_s(1.62), 100), Time::from_s(1.12), "raised");
+        assert_eq!(link.join(Time::from_s(1.6), Time::from_s(1.62), 100), Time::from_s(1.62), "nearly there");
     }
 }

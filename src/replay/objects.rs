@@ -326,7 +326,7 @@ impl<'a> Run<'a> {
                 self.totals.useful += 1;
                 let arrival = self.arrival.remove(object).unwrap_or(Time::ZERO);
                 self.totals.late += u64::from(arrival > self.now);
-                self.now = self.now.max(arrival);
+                self.now = self.link.join(self.now, arrival, bytes);
                 return Answer::StagedHit;
             }
             return if hit.protected { Answer::ProtectedHit } else { Answer::Hit };

@@ -5,8 +5,8 @@
 //! the writer goes on, and the writer copies only what came in the meantime: after that the log begins anew.
 
 use super::Error;
-use super::apply::failed;
 use super::open::{connect_any, pragma};
+use super::statements::failed;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;

@@ -3,13 +3,13 @@
 //! `state` is read whole and in order; rows of `task` are looked up for those that are unfinished only, some
 //! hundred at a time, so that history costs a start a few bytes a task and not its bodies.
 
-use super::apply::Meta;
 use super::is_corrupt;
 use super::open::{Loaded, Opened};
 use super::record::{Live, Sealer, Table, TaskRow, cell_time};
 use super::rows::{
     BAD_SEAL, Findings, Names, Standing, Verdict, columns, read_done, read_state, read_task, walk,
 };
+use super::statements::Meta;
 use crate::flow::TaskId;
 use crate::time::Time;
 use rusqlite::{Connection, Row};

@@ -8,7 +8,7 @@
 //!   allowed to be lost; it is not allowed to stop the daemon.
 //!
 //! Nothing here knows what a task is or what a profile holds: bodies and values are opaque. In the order in
-//! which a change meets them: `record` (rows), `writer` and `group` (who commits when), `apply` (rows into SQL), `tasks`
+//! which a change meets them: `record` (rows), `writer` and `group` (who commits when), `apply` and `statements` (rows into SQL), `tasks`
 //! (one connection), `wal` (what SQLite does not tell about its log), `rows`, `load` and `reader` (out again),
 //! `open`, `check`, `salvage` and `upgrade` (when it is not as it should be).
 
@@ -26,6 +26,7 @@ pub mod record;
 mod rows;
 mod salvage;
 pub mod state;
+mod statements;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,11 @@
 //! The new file is complete and synced under the name `tasks.db.salvaged` before the old one is moved, so that
 //! a crash at any point leaves either the old record or the new one to go on with: see [`finish`].
 
-use super::apply::Meta;
 use super::damage::{Damage, Place};
 use super::open::{Files, connect};
 use super::record::{DoneState, LiveState, Sealer, StateCells, Table};
 use super::rows::{self, Findings, Names, Verdict, columns, walk};
+use super::statements::Meta;
 use super::wal::{Mark, Synced};
 use super::{Error, sync_dir};
 use rusqlite::types::ValueRef;

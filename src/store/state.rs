@@ -124,7 +124,9 @@ impl State {
             if name.ends_with(value::PIECES) || name == "__sled__default" {
                 continue;
             }
-            self.tree(name)?.scan_bytes(b"", |_, _| ())?;
+            let tree = self.tree(name)?;
+            tree.scan_bytes(b"", |_, _| ())?;
+            tree.drop_stray_pieces()?;
         }
         Ok(())
     }

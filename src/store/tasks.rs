@@ -5,9 +5,10 @@
 //! in place where a test or a simulation needs every step in its hand.
 
 use super::Error;
-use super::apply::{Applier, Meta, failed, fatal};
+use super::apply::Applier;
 use super::open::{BUSY_WAIT, Durability, Files, PAGE_BYTES, pragma};
 use super::record::{Change, Sealer};
+use super::statements::{Meta, failed, fatal};
 use super::wal::{Mark, Synced};
 use rusqlite::Connection;
 use std::fs::File;

@@ -95,6 +95,10 @@ pub async fn run(shared: Arc<Shared>, assign: Assign, stop: CancellationToken) -
         Ok(()) => attempt.run_child(&data).await,
         Err(ending) => (ending, Usage::default()),
     };
+    for private in data.ready.iter().filter(|r| r.pinned.is_none()) {
+        // Nobody else has this name of it.
+        let _ = tokio::fs::remove_file(&private.path).await;
+    }
     if !data.pinned.is_empty() {
         // A pin that could not be given back would never be evicted; the cache's mailbox takes it.
         let _ = shared.cache.1.send(Unpin(std::mem::take(&mut data.pinned))).await;

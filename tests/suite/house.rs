@@ -141,9 +141,11 @@ slots = 1
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
         );
         s.write_all(head.as_bytes()).ok()?;
-        s.write_all(body.as_bytes()).ok()?;
+        // A body that is too large is refused before all of it was sent.
+        let _ = s.write_all(body.as_bytes());
         let mut answer = Vec::new();
-        s.read_to_end(&mut answer).ok()?;
+        // After a refusal the connection may be reset behind the answer.
+        let _ = s.read_to_end(&mut answer);
         let text = String::from_utf8_lossy(&answer);
         let status = text.split(' ').nth(1)?.parse().ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;

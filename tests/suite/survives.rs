@@ -8,9 +8,7 @@ const TASKS: u64 = 200;
 
 #[test]
 fn two_hundred_tasks_survive_a_kill_half_way() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let objects = (0..20u8).map(|i| (format!("v{i}/data.img"), vec![i; 20_000].into()));
-    let server = runtime.block_on(Server::start(Link::DEMO, objects)).unwrap();
+    let url = object_server();
     let types = format!(
         r#"
 [source.remote]
@@ -25,7 +23,7 @@ writes = ["copies:{{entity}}/file.img"]
 argv = ["sh", "-c", "wc -c < \"$1\"", "sh", "{{input.0}}"]
 inputs = ["remote:{{entity}}/data.img"]
 "#,
-        server.url()
+        url
     );
     let mut house = House::new(&types);
     for i in 0..20u8 {
@@ -68,4 +66,19 @@ inputs = ["remote:{{entity}}/data.img"]
     assert!(leftovers.is_empty(), "work folders are left: {leftovers:?}");
     let unfinished = std::fs::read_dir(house.path("pool/tmp")).unwrap().count();
     assert_eq!(unfinished, 0, "temporary files are left in the pool");
+}
+
+/// A real HTTP server that serves twenty volumes until the test ends; its address.
+fn object_server() -> String {
+    let (tell, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let objects = (0..20u8).map(|i| (format!("v{i}/data.img"), vec![i; 20_000].into()));
+            let server = Server::start(Link::DEMO, objects).await.unwrap();
+            tell.send(server.url()).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    address.recv().unwrap()
 }

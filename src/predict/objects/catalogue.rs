@@ -4,27 +4,14 @@
 //! bounded all the same: when it is full, a name that was neither used nor proposed for a round gives up its
 //! place, and its number is marked as another generation, so that what the model still knows under the old
 //! number is recognised as stale.
-//!
-//! A name's *shape* is the name with every run of digits replaced by `#`; its *fields* are those numbers. So
-//! `vol-7/part-0012` is `vol-#/part-#` with 7 and 12. Leading zeros are kept: a shape remembers how wide its
-//! zero-filled fields are, so that 0012 is followed by 0013. Names that look like hashes have no fields.
 
 use super::hash::{KeyMap, key_of, mix};
+use super::shape::{FIELDS, Fields, Parsed, Widths, digits, parse, spell};
 use super::snapshot::{Bad, Reader, Writer};
 use crate::flow::{Map, ObjectName};
-use std::fmt::Write as _;
 
-/// Numbers that are read out of a name at most; further digits belong to the shape.
-pub(super) const FIELDS: usize = 4;
-/// The numbers in a name, in order; zero beyond its shape's fields.
-pub(super) type Fields = [u64; FIELDS];
-/// Digits of a number at most: it then fits in 53 bits, so that differences cannot overflow.
-const MAX_DIGITS: usize = 15;
 /// Shapes at most; names of further shapes count as having no numbers.
 const MAX_SHAPES: usize = 1 << 16;
-/// A run of letters and digits at least this long in which a letter follows a digit looks like a hash.
-const HASH_LEN: usize = 8;
-
 const SLOT_BITS: u32 = 20;
 /// Names that must fit, whatever is configured: more than there are candidates.
 pub(super) const MIN_NAMES: usize = 1 << 13;
@@ -70,7 +57,7 @@ pub(super) struct Item {
     /// Its shape, if there are numbers in its name.
     pub(super) shape: Shape,
     /// Zero-filled width of each field; zero where there is no leading zero.
-    widths: [u8; FIELDS],
+    widths: Widths,
     /// The numbers in its name.
     pub(super) fields: Fields,
     /// Its size as last seen; zero before.
@@ -92,7 +79,7 @@ pub(super) const NO_CANDIDATE: u32 = u32::MAX;
 struct ShapeText {
     text: String,
     /// Width of the last zero-filled number seen in each field.
-    widths: [u8; FIELDS],
+    widths: Widths,
 }
 
 /// Names and numbers of all objects that the model may speak about.
@@ -105,12 +92,6 @@ pub(super) struct Catalogue {
     by_shape: Map<String, u32>,
     hand: usize,
     scratch: String,
-}
-
-struct Parsed {
-    fields: Fields,
-    widths: [u8; FIELDS],
-    count: usize,
 }
 
 impl Catalogue {
@@ -209,7 +190,7 @@ impl Catalogue {
         }
         Some(shape)
     }
-    fn slot_of_parts(&mut self, shape: u32, fields: Fields, widths: [u8; FIELDS]) -> u32 {
+    fn slot_of_parts(&mut self, shape: u32, fields: Fields, widths: Widths) -> u32 {
         let key = parts_key(shape, &fields, &widths);
         if let Some(&slot) = self.by_parts.get(&key) {
             let item = &self.items[slot as usize];
@@ -221,7 +202,7 @@ impl Catalogue {
         self.by_parts.insert(key, slot);
         slot
     }
-    fn add(&mut self, shape: Shape, fields: Fields, widths: [u8; FIELDS]) -> u32 {
+    fn add(&mut self, shape: Shape, fields: Fields, widths: Widths) -> u32 {
         let item = Item {
             generation: 0,
             shape,
@@ -358,86 +339,9 @@ impl Catalogue {
     }
 }
 
-fn parts_key(shape: u32, fields: &Fields, widths: &[u8; FIELDS]) -> u64 {
+fn parts_key(shape: u32, fields: &Fields, widths: &Widths) -> u64 {
     let head = mix(u64::from(shape) << 32 | u64::from(u32::from_le_bytes(*widths)));
     fields.iter().fold(head, |h, &f| mix(h ^ f))
-}
-
-fn digits(number: u64) -> u32 {
-    number.checked_ilog10().map_or(1, |d| d + 1)
-}
-
-/// A name's shape and the numbers in it.
-pub fn shape_of(name: &str) -> (String, Vec<u64>) {
-    let mut shape = String::new();
-    let parsed = parse(name, &mut shape);
-    (shape, parsed.fields[..parsed.count].to_vec())
-}
-
-/// Splits a name into its shape (written to `shape`) and its numbers.
-fn parse(name: &str, shape: &mut String) -> Parsed {
-    shape.clear();
-    let mut parsed = Parsed { fields: [0; FIELDS], widths: [0; FIELDS], count: 0 };
-    let mut rest = name;
-    while !rest.is_empty() {
-        let word = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
-        let (run, tail) = rest.split_at(word);
-        if looks_like_a_hash(run) {
-            shape.push_str(run)
-        } else {
-            parse_word(run, shape, &mut parsed)
-        }
-        let gap = tail.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(tail.len());
-        shape.push_str(&tail[..gap]);
-        rest = &tail[gap..];
-    }
-    parsed
-}
-
-/// Long, with a letter behind a digit: `e05e6854aa4`, not `chunk0012` or `v2`. Numbers inside such a word do
-/// not count anything.
-fn looks_like_a_hash(word: &str) -> bool {
-    word.len() >= HASH_LEN
-        && word
-            .find(|c: char| c.is_ascii_digit())
-            .is_some_and(|d| word[d..].contains(|c: char| !c.is_ascii_digit()))
-}
-
-fn parse_word(word: &str, shape: &mut String, parsed: &mut Parsed) {
-    let mut rest = word;
-    while !rest.is_empty() {
-        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        shape.push_str(&rest[..letters]);
-        rest = &rest[letters..];
-        let len = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(len);
-        match number.parse() {
-            Ok(value) if parsed.count < FIELDS && len <= MAX_DIGITS => {
-                parsed.fields[parsed.count] = value;
-                parsed.widths[parsed.count] = if len > 1 && number.starts_with('0') { len as u8 } else { 0 };
-                parsed.count += 1;
-                shape.push('#');
-            }
-            _ => shape.push_str(number),
-        }
-        rest = tail;
-    }
-}
-
-/// The name of a shape with these numbers. A `#` that stood in the original name is beyond the fields only if
-/// the name had one; such a name is spelled wrong, and does not exist, which costs one failed request.
-fn spell(shape: &str, fields: &Fields, widths: &[u8; FIELDS], name: &mut String) {
-    name.clear();
-    let mut i = 0;
-    for c in shape.chars() {
-        if c == '#' && i < FIELDS {
-            let (number, width) = (fields[i], usize::from(widths[i]));
-            write!(name, "{number:0width$}").expect("writing to a text cannot fail");
-            i += 1;
-        } else {
-            name.push(c);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -446,25 +350,6 @@ mod tests {
 
     fn name(text: &str) -> ObjectName {
         ObjectName::new(text)
-    }
-
-    #[test]
-    fn name_is_split_into_shape_and_numbers() {
-        for (text, shape, fields) in [
-            ("volumes:vol-7/part-0012", "volumes:vol-#/part-#", vec![7, 12]),
-            ("p3/28792", "p#/#", vec![3, 28792]),
-            ("e05e6854aa4", "e05e6854aa4", vec![]),
-            ("chunk0012", "chunk#", vec![12]),
-            ("1234567890123456", "1234567890123456", vec![]),
-            ("a1b2c3d4e", "a1b2c3d4e", vec![]),
-            ("a1b2/9", "a#b#/#", vec![1, 2, 9]),
-            ("größe-5", "größe-#", vec![5]),
-            ("1-2-3-4-5", "#-#-#-#-5", vec![1, 2, 3, 4]),
-        ] {
-            let mut found = String::new();
-            let parsed = parse(text, &mut found);
-            assert_eq!((found.as_str(), &parsed.fields[..parsed.count]), (shape, &fields[..]), "{text}");
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Learned from accesses alone, for what no template names. A *would-be miss* is a miss, the first use of a
 //! staged object, or a hit on a protected one: what the pool would have missed, had nobody predicted anything.
-//! Five kinds of evidence propose candidates ([`Kind`]); [`Calibration`] turns evidence into a probability,
+//! Five kinds of evidence propose candidates (`propose`); [`Calibration`] turns evidence into a probability,
 //! [`Account`] says which probability is worth its bytes, and the shadow table follows all candidates, staged
 //! or not. A candidate that is in the pool already is protected instead: no byte is spent.
 //!
@@ -11,32 +11,18 @@
 //! microsecond an access; memory: see [`ObjectPredictor::model_bytes`], fixed but for 4,096 candidates and 512
 //! shapes of names.
 
-use super::associate::{Associations, SUCCESSORS};
+use super::associate::Associations;
 use super::calibrate::Calibration;
 use super::catalogue::{Catalogue, Id, NO_CANDIDATE};
 use super::neighbours::Neighbours;
+use super::propose::{prior, size_class};
 use super::regress::{Features, HORIZONS};
-use super::runs::{Runs, after};
+use super::runs::Runs;
 use super::shadow::Shadow;
 use super::snapshot::{Bad, Reader, Writer};
 use super::stream::{Proposed, Stream};
 use super::worth::{Account, SourceSpeed};
 use crate::flow::ObjectName;
-
-/// Evidence that an object comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// It was a would-be miss soon after an access to this object.
-    Near,
-    /// It was a would-be miss soon after another one.
-    Chain,
-    /// It continues an arithmetic run over the numbers in names.
-    Run,
-    /// It followed the last time when would-be misses came in this order.
-    Stream,
-    /// It lies at a usual difference from the last would-be miss.
-    Neighbour,
-}
 
 /// Nodes of the two association tables.
 const NEAR_NODES: usize = 1 << 16;
@@ -48,9 +34,6 @@ const NEAR_LOOK: usize = 3;
 const CHAIN_LOOK: usize = 4;
 /// Bounds of a candidate's time, in inserts of the pool: as long as a resident object stays, within these.
 const HORIZON: (u64, u64) = (32, 2048);
-/// A resident object expected with at least this probability is protected.
-const PROTECT: f32 = 0.2;
-
 /// How the pool answered a task's demand for an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -89,7 +72,7 @@ pub struct PoolFacts {
 }
 
 impl PoolFacts {
-    fn mean_bytes(&self) -> f64 {
+    pub(super) fn mean_bytes(&self) -> f64 {
         (self.entry_bytes as f64 / self.entries.max(1) as f64).max(1.0)
     }
     fn horizon(&self) -> u64 {
@@ -120,30 +103,30 @@ pub enum Proposal {
 
 /// Learns which objects follow which, for one pool.
 pub struct ObjectPredictor {
-    catalogue: Catalogue,
-    near: Associations,
-    chain: Associations,
-    stream: Stream,
-    runs: Runs,
-    neighbours: Neighbours,
-    calibration: Calibration,
-    shadow: Shadow,
-    account: Account,
-    speed: SourceSpeed,
+    pub(super) catalogue: Catalogue,
+    pub(super) near: Associations,
+    pub(super) chain: Associations,
+    pub(super) stream: Stream,
+    pub(super) runs: Runs,
+    pub(super) neighbours: Neighbours,
+    pub(super) calibration: Calibration,
+    pub(super) shadow: Shadow,
+    pub(super) account: Account,
+    pub(super) speed: SourceSpeed,
     /// The last accesses, and the last would-be misses, newest first.
-    recent: Recent<NEAR_LOOK>,
-    missed: Recent<CHAIN_LOOK>,
+    pub(super) recent: Recent<NEAR_LOOK>,
+    pub(super) missed: Recent<CHAIN_LOOK>,
     /// Counts accesses; wraps.
-    now: u32,
-    facts: PoolFacts,
-    /// Candidates that gained evidence in this event.
-    changed: Vec<u32>,
-    proposed: Vec<Proposed>,
+    pub(super) now: u32,
+    pub(super) facts: PoolFacts,
+    /// Candidates that gained evidence in this event, each once.
+    pub(super) changed: Vec<u32>,
+    pub(super) proposed: Vec<Proposed>,
 }
 
 /// The last few objects, newest first.
 #[derive(Clone, Copy, Debug)]
-struct Recent<const N: usize>([Id; N]);
+pub(super) struct Recent<const N: usize>([Id; N]);
 
 impl<const N: usize> Recent<N> {
     fn push(&mut self, id: Id) {
@@ -152,15 +135,6 @@ impl<const N: usize> Recent<N> {
     }
     fn iter(&self) -> impl Iterator<Item = (u8, Id)> {
         (1..).zip(self.0).filter(|(_, id)| *id != Id::NONE)
-    }
-}
-
-/// What a cell is worth before anything was seen, by kind and class.
-fn prior(kind: usize, class: usize) -> f32 {
-    match kind {
-        k if k == Kind::Run as usize || k == Kind::Stream as usize => 0.5,
-        k if k == Kind::Neighbour as usize => 0.2,
-        _ => (class % 16) as f32 / 15.0 * 0.6,
     }
 }
 
@@ -254,7 +228,8 @@ impl ObjectPredictor {
         }
         c
     }
-    fn item_mut(&mut self, id: Id) -> &mut super::catalogue::Item {
+    /// What is known of an object that the catalogue surely holds.
+    pub(super) fn item_mut(&mut self, id: Id) -> &mut super::catalogue::Item {
         self.catalogue.get_mut(id).expect("numbers of used names and of candidates are not stale")
     }
 
@@ -282,123 +257,14 @@ impl ObjectPredictor {
         self.propose(id, missed, out);
     }
 
-    // ---- proposals -----------------------------------------------------------------------------------------
-
-    fn propose(&mut self, id: Id, missed: bool, out: &mut Vec<Proposal>) {
-        let item = self.item_mut(id);
-        let (shape, fields, bytes) = (item.shape, item.fields, item.bytes);
-        if let Some(shape) = shape {
-            self.propose_run(shape, &fields, bytes, out);
-        }
-        self.propose_associated(Kind::Near, id, out);
-        if !missed {
-            return;
-        }
-        if let Some(shape) = shape {
-            self.propose_neighbours(shape, &fields, bytes, out);
-        }
-        self.propose_associated(Kind::Chain, id, out);
-        let mut proposed = std::mem::take(&mut self.proposed);
-        proposed.clear();
-        self.stream.step(id, &mut proposed);
-        for p in &proposed {
-            self.candidate(p.id, Kind::Stream, p.run_class * 8 + p.step_class, 0, out);
-        }
-        self.proposed = proposed;
-    }
-    /// Class = lag · 128 + strength · 16 + count over uses in fifteenths.
-    fn propose_associated(&mut self, kind: Kind, id: Id, out: &mut Vec<Proposal>) {
-        let table = if kind == Kind::Near { &self.near } else { &self.chain };
-        let Some(&node) = table.get(id) else { return };
-        for j in 0..SUCCESSORS {
-            let (count, uses) = (node.count[j], node.uses.max(1));
-            let ratio = (u16::from(count) * 15 / u16::from(uses)).min(15);
-            if count == 0 || ratio < 2 && count < 2 {
-                continue;
-            }
-            let strength = match count {
-                8.. => 5,
-                4.. => 4,
-                3 => 3,
-                2 => 2,
-                _ if uses == 1 => 1,
-                _ => 0,
-            };
-            let far = u16::from(node.lag[j] > 1);
-            self.candidate(node.successor[j], kind, far * 128 + strength * 16 + ratio, 0, out);
-        }
-    }
-    /// Class = steps that held · 16 + steps ahead.
-    fn propose_run(&mut self, shape: u32, fields: &[u64; 4], bytes: u64, out: &mut Vec<Proposal>) {
-        let Some(e) = self.runs.see(shape, *fields, self.now) else { return };
-        for step in e.from..=e.to {
-            let Some(next) = after(fields, &e.delta, step) else { break };
-            let id = self.catalogue.sibling(shape, next);
-            let class = e.len.min(15) * 16 + step.min(15);
-            self.candidate(id, Kind::Run, class as u16, bytes, out);
-        }
-    }
-    /// Class = seen before · 64 + share of the difference · 4 + rank.
-    fn propose_neighbours(&mut self, shape: u32, fields: &[u64; 4], bytes: u64, out: &mut Vec<Proposal>) {
-        let last = fields.iter().rposition(|&f| f != 0).unwrap_or(0);
-        let x = fields[last] as i64;
-        let usual = self.neighbours.see(shape, x, self.now);
-        for (rank, u) in usual.into_iter().enumerate().filter_map(|(rank, u)| Some((rank, u?))) {
-            // The next number is always worth following; other differences once they are usual.
-            if x + u.delta < 0 || u.delta != 1 && u.share < 1 {
-                continue;
-            }
-            let mut next = *fields;
-            next[last] = (x + u.delta) as u64;
-            let id = self.catalogue.sibling(shape, next);
-            let known = u16::from(self.item_mut(id).bytes > 0);
-            self.candidate(id, Kind::Neighbour, known * 64 + u.share * 4 + rank as u16, bytes, out);
-        }
-    }
-    /// Adds evidence for an object. A resident one is protected instead; `guess_bytes` stands in for a size
-    /// that is not known.
-    fn candidate(&mut self, id: Id, kind: Kind, class: u16, guess_bytes: u64, out: &mut Vec<Proposal>) {
-        let Some(item) = self.catalogue.get(id) else { return };
-        let bytes = if item.bytes > 0 { item.bytes } else { guess_bytes };
-        if bytes == 0 {
-            return;
-        }
-        let (resident, at) = (item.resident, item.candidate);
-        let cell = Calibration::cell_of(class, size_class(bytes, self.facts.mean_bytes()));
-        if resident {
-            if self.calibration.p(kind as usize, cell) >= PROTECT {
-                out.extend(self.catalogue.name(id).map(Proposal::Protect));
-            }
-            return;
-        }
-        let at = match at {
-            NO_CANDIDATE => {
-                let at = self.shadow.add(id, bytes, self.facts.inserts);
-                self.item_mut(id).candidate = at;
-                at
-            }
-            at => at,
-        };
-        let c = self.shadow.get_mut(at);
-        if c.issued {
-            return;
-        }
-        c.votes = c.votes.saturating_add(1);
-        self.calibration.charge(&mut c.evidence, kind as usize, cell);
-        self.changed.push(at);
-    }
-
     // ---- the gate ------------------------------------------------------------------------------------------
 
     fn gate(&mut self, out: &mut Vec<Proposal>) {
         let changed = std::mem::take(&mut self.changed);
         for &at in &changed {
-            let c = *self.shadow.get(at);
-            if c.issued {
-                continue;
-            }
             let features = self.features(at);
             let c = self.shadow.get_mut(at);
+            c.waits = false;
             let p = f64::from(self.calibration.score(&c.evidence, features, &mut c.standing));
             let (id, bytes) = (c.id, c.bytes);
             let break_even = self.account.break_even(bytes, self.speed);
@@ -498,16 +364,6 @@ impl ObjectPredictor {
     pub fn reconcile<'a>(&mut self, objects: impl Iterator<Item = &'a ObjectName>) {
         self.catalogue.clear_residents();
         objects.for_each(|o| self.arrived(o));
-    }
-}
-
-/// An object's size relative to the pool's mean.
-fn size_class(bytes: u64, mean_bytes: f64) -> u16 {
-    match bytes as f64 / mean_bytes {
-        r if r < 0.25 => 0,
-        r if r < 4.0 => 1,
-        r if r < 32.0 => 2,
-        _ => 3,
     }
 }
 

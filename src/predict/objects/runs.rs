@@ -1,7 +1,7 @@
 //! Runs: for each shape of name up to 16 arithmetic sequences over the numbers in it.
 
-use super::catalogue::{FIELDS, Fields};
 use super::per_shape::PerShape;
+use super::shape::{FIELDS, Fields};
 use super::snapshot::{Bad, Reader, Writer};
 
 /// Sequences that one shape may have at a time.

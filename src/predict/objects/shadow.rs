@@ -30,6 +30,8 @@ pub(super) struct Candidate {
     pub(super) votes: u8,
     /// It was handed out to be staged.
     pub(super) issued: bool,
+    /// It gained evidence and waits to be scored at the end of the event.
+    pub(super) waits: bool,
 }
 
 /// All candidates and the outcomes of earlier ones.
@@ -70,6 +72,7 @@ impl Shadow {
             standing: Standing::NONE,
             votes: 0,
             issued: false,
+            waits: false,
         };
         let at = match self.free.pop() {
             Some(at) => {
@@ -167,7 +170,16 @@ impl Shadow {
             }
             let standing = Standing::read(from)?;
             let (votes, issued) = (from.u8()?, from.u8()? != 0);
-            self.candidates.push(Candidate { id, born, bytes, evidence, standing, votes, issued });
+            self.candidates.push(Candidate {
+                id,
+                born,
+                bytes,
+                evidence,
+                standing,
+                votes,
+                issued,
+                waits: false,
+            });
         }
         let n = self.candidates.len();
         for _ in 0..from.count(n)? {

@@ -115,7 +115,7 @@ impl Candidates {
     /// A type's class, given that it was seen before.
     #[inline(always)]
     pub fn place(&self, symbol: Symbol) -> usize {
-        (self.places[symbol as usize] as usize).min(self.len())
+        (self.places.get(symbol as usize).copied().unwrap_or(NO_PLACE) as usize).min(self.len())
     }
 
     /// Class probabilities to log probabilities of one member. Probabilities below 1e-7 count as 1e-7.

@@ -72,10 +72,10 @@ mod tests {
             c.advance(&mut a, symbol, 9, Time::from_us(i as u64));
         }
         let mut b = c.begin(2);
-        assert_eq!(b.echoes, [[5, 0, 0]; 2], "the other began with type 4");
+        assert_eq!(b.echoes, [[5, 0, 0]; 3], "the other began with type 4");
         assert_eq!(b.before, 6);
         c.advance(&mut b, 4, 9, Time::from_us(7));
-        assert_eq!(b.echoes, [[6, 0, 0]; 2], "and went on with type 5");
+        assert_eq!(b.echoes, [[6, 0, 0]; 3], "and went on with type 5");
         assert_eq!((b.before, c.last_type), (6, 5));
     }
 }

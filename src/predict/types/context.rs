@@ -5,7 +5,7 @@
 //! the chain of past types a context counts only what is new to the next longer one (Kneser and Ney's
 //! continuation counts); all others count always.
 
-use super::history::History;
+use super::history::{ECHOES, History};
 use super::maths::{count_class, hash, mix, span_class};
 use super::softmax::Feature;
 use crate::time::Span;
@@ -130,7 +130,7 @@ fn hashes(h: &History, f: &Facts) -> [u64; BASE] {
     let c5 = chain(4, 5, c3);
     let c8 = chain(6, 8, c5);
     let c12 = chain(9, 12, c8);
-    let [by_partner, by_bag] = h.echoes.map(|e| e.map(u64::from));
+    let [by_partner, by_bag, _] = h.echoes.map(|e| e.map(u64::from));
     let position = u64::from(h.len.min(20));
     [
         0,
@@ -212,10 +212,10 @@ pub(super) fn residual_features(h: &History) -> [Feature; 4] {
         .map(|z| (z >> 16) as Feature)
 }
 
-/// The states whose successors are echoed: (last type, partner), (last type, bag).
+/// The states whose successors are echoed: (last type, partner), (last type, bag), (last type).
 #[inline(always)]
-pub(super) fn echo_states(h: &History) -> [u64; 2] {
-    [hash(&[h.lag(1), h.partner, 1]), hash(&[h.lag(1), h.bag, 2])]
+pub(super) fn echo_states(h: &History) -> [u64; ECHOES] {
+    [hash(&[h.lag(1), h.partner, 1]), hash(&[h.lag(1), h.bag, 2]), hash(&[h.lag(1), 3])]
 }
 
 /// The class of a list's length, for callers' own contexts.

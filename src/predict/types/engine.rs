@@ -373,6 +373,7 @@ impl Engine {
     /// Learns one task: every model that would have been asked about it first says what it expected.
     pub fn learn(&mut self, event: &Event<'_>) {
         let symbol = self.types.number(event.task_type);
+        self.grow();
         let worker = event.worker.map(|w| self.workers.number(w));
         let name = event.entity.unwrap_or("");
         let id = Entities::id(name);
@@ -386,20 +387,29 @@ impl Engine {
         self.in_hand = InHand::Nothing;
     }
 
+    /// Makes room for every type heard of.
+    fn grow(&mut self) {
+        let n = self.types.len();
+        self.by_entity.grow(n);
+        if let Some(crew) = self.crew.as_deref_mut() {
+            crew.pair.grow(n);
+            crew.workers.grow(n);
+            crew.host.grow(n);
+        }
+    }
+
     fn learn_entity(&mut self, symbol: Symbol, id: u64) {
         self.prepare_entity(id);
         if let Some((expected, p)) = self.by_entity.best() {
             self.calibration.observe(p.into(), expected == symbol);
         }
-        self.by_entity.grow(self.types.len());
         self.by_entity.learn(symbol);
     }
 
     /// The host's model and the worker's.
     fn learn_stream(&mut self, symbol: Symbol, worker: Option<Symbol>, known: Option<Handle>) {
-        let (types, workers) = (self.types.len(), self.workers.len());
         if let Some(crew) = self.crew.as_deref_mut() {
-            crew.workers.grow_workers(workers);
+            crew.workers.grow_workers(self.workers.len());
             crew.host.grow_workers(1);
         }
         let world = World { entities: &self.entities, latest: &self.latest, chronicle: &self.chronicle };
@@ -408,13 +418,11 @@ impl Engine {
             if self.in_hand != InHand::Worker(w) {
                 crew.workers.predict(w as usize, world, &mut crew.pair);
             }
-            crew.workers.grow(types);
             crew.workers.learn(w as usize, symbol, known);
         }
         if self.in_hand != InHand::Host {
             crew.host.predict(0, world, &mut self.by_entity);
         }
-        crew.host.grow(types);
         crew.host.learn(0, symbol, known);
         self.in_hand = InHand::Nothing;
     }
@@ -431,7 +439,6 @@ impl Engine {
         };
         let extra = crew.workers.asking(w as usize, history, known);
         crew.pair.predict(history, &extra);
-        crew.pair.grow(self.types.len());
         crew.pair.learn(symbol);
     }
 

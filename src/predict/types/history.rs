@@ -13,6 +13,8 @@ use crate::time::Time;
 pub(super) const LAGS: usize = 12;
 /// Different types kept with their counts; later ones are not counted.
 pub(super) const BAG: usize = 12;
+/// States whose echoes a history hears: see `context::echo_states`.
+pub(super) const ECHOES: usize = 3;
 /// The last types that followed a state, newest first: type + 1, 0 for none.
 pub(super) type Echo = [u16; 3];
 
@@ -42,8 +44,8 @@ pub(super) struct History {
     pub set: u64,
     /// Hash of which types occurred how often, whatever their order.
     pub bag: u64,
-    /// What followed this state the last times: (last type, partner), (last type, bag).
-    pub echoes: [Echo; 2],
+    /// What followed this state the last times: (last type, partner), (last type, bag), (last type).
+    pub echoes: [Echo; ECHOES],
     /// Type + 1 of the task that ended anywhere on the host just before this one's last.
     pub before: u16,
     /// Type + 1 of the first task; 0 for none.
@@ -66,7 +68,7 @@ impl History {
             partner_before: NOBODY,
             set: 0,
             bag: 0,
-            echoes: [[0; 3]; 2],
+            echoes: [[0; 3]; ECHOES],
             before: 0,
             first_type: 0,
             seen: [Seen::default(); BAG],
@@ -78,6 +80,18 @@ impl History {
     #[inline(always)]
     pub fn lag(&self, i: usize) -> u64 {
         if i <= LAGS && i <= self.len as usize { u64::from(self.lags[i - 1]) + 2 } else { 1 }
+    }
+
+    /// How many last types are known in order.
+    #[inline(always)]
+    pub fn lags(&self) -> usize {
+        (self.len as usize).min(LAGS)
+    }
+
+    /// The i-th last type, i from 1 to [`History::lags`].
+    #[inline(always)]
+    pub fn lag_symbol(&self, i: usize) -> Symbol {
+        self.lags[i - 1]
     }
 
     /// The last type, if any.

@@ -71,7 +71,12 @@ mod tests {
     fn quick_functions_are_close_to_the_exact_ones() {
         for i in 1..4000 {
             let x = i as f32 * 0.005;
-            assert!((ln(x) - x.ln()).abs() < 2e-5 * (1.0 + x.ln().abs()), "ln {x}: {} against {}", ln(x), x.ln());
+            assert!(
+                (ln(x) - x.ln()).abs() < 2e-5 * (1.0 + x.ln().abs()),
+                "ln {x}: {} against {}",
+                ln(x),
+                x.ln()
+            );
             let y = -x;
             assert!((exp(y) / y.exp() - 1.0).abs() < 1e-4, "exp {y}: {} against {}", exp(y), y.exp());
         }

@@ -5,7 +5,8 @@
 //!
 //! - `history.rs` what is remembered of an entity, `context.rs` what of it is taken to matter
 //! - `table.rs` the counts, `root.rs` and `novelty.rs` what is known without context
-//! - `backoff.rs`, `echo.rs`, `softmax.rs` the experts; `pool.rs`, `apm.rs` how they become one forecast
+//! - `backoff.rs`, `echo.rs`, `fading.rs`, `softmax.rs` the experts; `pool.rs`, `standing.rs`, `apm.rs` how they
+//!   become one forecast
 //! - `model.rs` all of that in order
 
 mod apm;
@@ -18,6 +19,7 @@ mod echo;
 mod engine;
 mod entities;
 mod entity_model;
+mod fading;
 mod handover;
 mod history;
 mod in_play;
@@ -31,6 +33,7 @@ mod settings;
 mod snapshot;
 mod softmax;
 mod spread;
+mod standing;
 mod table;
 mod takes;
 #[cfg(test)]

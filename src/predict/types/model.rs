@@ -1,9 +1,10 @@
 //! One model: from a history to a distribution over the next type, and one lesson from what came.
 //!
 //! The order of thought: which contexts are known (`context.rs`, `table.rs`) → which types are candidates
-//! (`candidates.rs`) → the root's opinion (`root.rs`) → each context's (`backoff.rs`), the regression's
-//! (`softmax.rs`), perhaps one given from outside (`spread.rs`) → three pools of all (`pool.rs`), averaged in
-//! the log domain → what that has meant lately (`apm.rs`).
+//! (`candidates.rs`) → the root's opinion (`root.rs`) → each context's (`backoff.rs`), what came lately
+//! (`fading.rs`), the regression's (`softmax.rs`), perhaps one given from outside (`spread.rs`) → three pools
+//! of all (`pool.rs`), corrected by where each candidate stands (`standing.rs`) and averaged in the log domain
+//! → what that has meant lately (`apm.rs`).
 //!
 //! Nothing is allocated on the way. [`Model::learn`] is the lesson of the forecast in hand: the one that
 //! [`Model::predict`] made last.
@@ -12,6 +13,7 @@ use super::apm::Apm;
 use super::backoff::{self, EVIDENCE};
 use super::candidates::{Candidates, ROW, Row};
 use super::context::{self, BASE, CONTEXTS, Context, EXTRA, Features, LAST, LONGEST, MOST, ROOT};
+use super::fading::{self, FADING, Fading};
 use super::history::History;
 use super::maths::{exp, logit};
 use super::pool::{MODULUS, POSITIONS, Pool, ROWS, Selector, Situation};
@@ -19,6 +21,7 @@ use super::root::Root;
 use super::snapshot::{Reader, Writer};
 use super::softmax::{Feature, Lanes, Regression};
 use super::spread::Spread;
+use super::standing::{Likely, Standing};
 use super::table::{Place, Table};
 use super::{Error, Settings, Symbol};
 
@@ -56,6 +59,14 @@ impl Extra<'_> {
     pub const NONE: Extra<'static> = Extra { contexts: [0; EXTRA], selectors: [0; 3], given: None };
 }
 
+/// Rows behind those of the contexts: the sparse regression, plain frequency, an expert from outside, and
+/// the fading contexts.
+const SPARSE: usize = 0;
+const PLAIN: usize = 1;
+const GIVEN: usize = 2;
+const FIRST_FADING: usize = 3;
+const OTHER_ROWS: usize = FIRST_FADING + fading::KINDS;
+
 /// Share of the root mixed into every forecast, so that nothing is impossible.
 const FLOOR: f32 = 2e-4;
 /// Step of the two maps at the end.
@@ -72,8 +83,10 @@ pub(super) struct Model {
     contexts: usize,
     root: Root,
     table: Table,
+    fading: Fading,
     sparse: Regression,
     residual: Regression,
+    standing: Standing,
     pools: [Pool; 3],
     by_last_type: Apm,
     by_position: Apm,
@@ -88,6 +101,8 @@ struct Hand {
     places: [Place; MOST],
     features: Features,
     residual_features: [Feature; 4],
+    fading_keys: [u64; fading::KINDS],
+    last_type: Option<Symbol>,
     lanes: Lanes,
     /// Each context's opinion, as probabilities and as log probabilities of one member.
     p: [Row; MOST],
@@ -105,20 +120,24 @@ impl Model {
     /// `alphabet`: how many types there will ever be, if that is known.
     pub fn new(layout: &'static Layout, settings: &Settings, alphabet: Option<usize>) -> Model {
         let contexts = BASE + layout.extra.len();
-        let rows = contexts + 3;
+        let rows = contexts + OTHER_ROWS;
         let mut first = [0.0; ROWS];
         first[..BASE].fill(layout.first_weight);
         first[ROOT] = 0.8;
         first[LAST] = 0.75;
-        (first[contexts], first[contexts + 1], first[contexts + 2]) = (0.2, layout.first_weight, 0.7);
+        first[contexts + PLAIN..contexts + OTHER_ROWS].fill(layout.first_weight);
+        first[contexts + SPARSE] = 0.2;
+        first[contexts + GIVEN] = 0.7;
         let mut model = Model {
             layout,
             on: settings.contexts_on(),
             contexts,
             root: Root::new(alphabet),
             table: Table::new(settings.table_bits, settings.forget_above),
+            fading: Fading::new(settings.table_bits.saturating_sub(3)),
             sparse: Regression::new(settings.regression_bits, layout.regression_rate, 3.0),
             residual: Regression::new(10, 0.05, 1.0),
+            standing: Standing::new(),
             pools: layout.pools.map(|s| Pool::new(s, rows, first, layout.pool_rate)),
             by_last_type: Apm::new(MODULUS, APM_RATE),
             by_position: Apm::new(POSITIONS, APM_RATE),
@@ -137,7 +156,9 @@ impl Model {
     /// Memory of what is learned and of the forecast in hand, bytes.
     pub fn bytes(&self) -> usize {
         self.table.bytes()
+            + self.fading.bytes()
             + self.sparse.bytes()
+            + self.standing.bytes()
             + self.residual.bytes()
             + self.pools.iter().map(Pool::bytes).sum::<usize>()
             + self.by_last_type.bytes()
@@ -174,12 +195,13 @@ impl Model {
         self.hand.situation.clear();
         self.root_says(h);
         self.contexts_say();
+        self.fading_say(h);
         self.regression_says(h);
         if let Some(given) = extra.given {
             self.given_says(given);
         }
         self.select(h, extra);
-        self.mix();
+        self.mix(h);
         self.refine();
     }
 
@@ -223,7 +245,7 @@ impl Model {
         hand.candidates.trim(&mut hand.ln[ROOT]);
         hand.situation.say(ROOT, hand.ln[ROOT], 0);
         let row = hand.against(&by_use, ROOT);
-        hand.situation.say(self.contexts + 1, row, 0);
+        hand.situation.say(self.contexts + PLAIN, row, 0);
     }
 
     #[inline(always)]
@@ -250,6 +272,22 @@ impl Model {
     }
 
     #[inline(always)]
+    fn fading_say(&mut self, h: &History) {
+        let hand = &mut self.hand;
+        hand.fading_keys = fading::keys(h);
+        hand.last_type = h.last_type();
+        for (i, kind) in FADING.iter().enumerate() {
+            let parent = &hand.p[kind.parent];
+            let Some(o) = self.fading.opinion(kind, hand.fading_keys[i], parent, &hand.candidates) else {
+                hand.situation.be_silent(self.contexts + FIRST_FADING + i);
+                continue;
+            };
+            let row = hand.against(&o.p, kind.parent);
+            hand.situation.say(self.contexts + FIRST_FADING + i, row, o.evidence);
+        }
+    }
+
+    #[inline(always)]
     fn regression_says(&mut self, h: &History) {
         let hand = &mut self.hand;
         hand.lanes.place(&hand.candidates);
@@ -260,7 +298,7 @@ impl Model {
             p[i] = p[i] * 0.995 + 0.005 * hand.p[ROOT][i];
         }
         let row = hand.against(&p, LAST);
-        hand.situation.say(self.contexts, row, 0);
+        hand.situation.say(self.contexts + SPARSE, row, 0);
         hand.residual_features = context::residual_features(h);
     }
 
@@ -281,7 +319,7 @@ impl Model {
         let row = hand.against(&p, LAST);
         let top = given.named().iter().fold(0.0f32, |a, &s| a.max(given.p(s)));
         let confidence = (logit(top.clamp(0.01, 0.999)) + 4.0) * 1.2;
-        hand.situation.say(self.contexts + 2, row, (confidence.max(0.0) as usize).min(EVIDENCE - 1));
+        hand.situation.say(self.contexts + GIVEN, row, (confidence.max(0.0) as usize).min(EVIDENCE - 1));
     }
 
     #[inline(always)]
@@ -302,9 +340,11 @@ impl Model {
     }
 
     #[inline(always)]
-    fn mix(&mut self) {
+    fn mix(&mut self, h: &History) {
         let hand = &mut self.hand;
-        let residual = self.residual.scores(&hand.residual_features, &hand.lanes);
+        let mut residual = self.residual.scores(&hand.residual_features, &hand.lanes);
+        let likely = Likely { root: &hand.ln[ROOT], last: &hand.ln[LAST], longest: &hand.ln[LONGEST] };
+        self.standing.correct(h, &hand.candidates, self.root.recent(), likely, &mut residual);
         let mut scores = [0.0; ROW];
         for pool in &mut self.pools {
             pool.mix(&hand.situation, &residual, &hand.candidates);
@@ -405,9 +445,12 @@ impl Model {
         match row {
             r if r < BASE => CONTEXTS[r].name,
             r if r < self.contexts => self.layout.extra[r - BASE].name,
-            r if r == self.contexts => "regression",
-            r if r == self.contexts + 1 => "plain frequency",
-            _ => "entities in play",
+            r => match r - self.contexts {
+                SPARSE => "regression",
+                PLAIN => "plain frequency",
+                GIVEN => "entities in play",
+                other => FADING[other - FIRST_FADING].name,
+            },
         }
     }
 
@@ -445,6 +488,8 @@ impl Model {
         let features = hand.features.list();
         self.sparse.learn(features, &hand.lanes, &hand.sparse_p, came);
         self.residual.learn(&hand.residual_features, &hand.lanes, &hand.mixed, came);
+        self.standing.learn(&hand.mixed, came);
+        self.fading.learn(&hand.fading_keys, symbol, hand.last_type);
         if came >= hand.candidates.len() {
             self.sparse.learn_unnamed(features, symbol);
         }
@@ -477,6 +522,8 @@ impl Model {
     pub fn save(&self, to: &mut Writer) {
         self.root.save(to);
         self.table.save(to);
+        self.fading.save(to);
+        self.standing.save(to);
         self.sparse.save(to);
         self.residual.save(to);
         for pool in &self.pools {
@@ -490,6 +537,8 @@ impl Model {
     pub fn load(&mut self, from: &mut Reader<'_>, types: usize) -> Result<(), Error> {
         self.root = Root::load(from)?;
         self.table.load(from, types)?;
+        self.fading.load(from, types)?;
+        self.standing.load(from)?;
         self.sparse.load(from)?;
         self.residual.load(from)?;
         for pool in &mut self.pools {
@@ -517,6 +566,8 @@ impl Hand {
             places: [Place::default(); MOST],
             features: Features::new(),
             residual_features: [0; 4],
+            fading_keys: [0; fading::KINDS],
+            last_type: None,
             lanes: Lanes::new(),
             p: [[0.0; ROW]; MOST],
             ln: [[0.0; ROW]; MOST],

@@ -76,10 +76,16 @@ impl Root {
         if self.closed { self.uses.len() as f32 - self.seen } else { 1.0 }
     }
 
+    /// The last different types, latest last.
+    #[inline(always)]
+    pub fn recent(&self) -> &[Symbol] {
+        &self.recent[..self.recent_len.min(RECENT)]
+    }
+
     /// Nominates the last types, latest first.
     #[inline(always)]
     pub fn nominate(&self, candidates: &mut Candidates) {
-        for &s in self.recent[..self.recent_len].iter().rev() {
+        for &s in self.recent().iter().rev() {
             candidates.nominate(s);
         }
     }

@@ -10,6 +10,7 @@
 
 use super::{KEY_LIMIT_BYTES, Tree, VALUE_LIMIT_BYTES};
 use crate::store::Error;
+use std::collections::BTreeSet;
 
 /// The name of a tree's second tree ends so.
 pub(super) const PIECES: &str = "#pieces";
@@ -169,6 +170,23 @@ impl Tree {
         self.drop_pieces(old)
     }
 
+    /// Removes pieces that no head names: of a large value that a crash kept from being put.
+    pub(super) fn drop_stray_pieces(&self) -> Result<(), Error> {
+        let mut named = BTreeSet::new();
+        let mut heads = self.state.guard(|_| Ok(self.heads.iter()))?;
+        while let Some((_, cell)) = self.state.guard(|_| heads.next().transpose())? {
+            named.extend(Head::decode(&cell).filter(|(h, _)| h.in_pieces).map(|(h, _)| h.number));
+        }
+        let mut pieces = self.state.guard(|_| Ok(self.pieces.iter().keys()))?;
+        while let Some(key) = self.state.guard(|_| pieces.next().transpose())? {
+            let number = key.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
+            if number.is_none_or(|n| !named.contains(&n)) {
+                self.state.guard(|_| self.pieces.remove(&key))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives every value whose key begins with `prefix`, by rising key. Values put or removed meanwhile may be
     /// seen or not.
     ///
@@ -216,6 +234,11 @@ mod tests {
             assert_eq!(tree.pieces.len(), if len > PIECE_BYTES { len.div_ceil(PIECE_BYTES) } else { 0 });
         }
         tree.put_bytes(b"k", &[7; 20_000]).unwrap();
+        let stray = tree.put_pieces(&[8; 9_000]).unwrap();
+        assert_eq!(tree.pieces.len(), 4 + 2);
+        tree.drop_stray_pieces().unwrap();
+        assert!(tree.pieces.len() == 4 && !tree.pieces.contains_key(piece_key(stray, 0)).unwrap());
+        assert_eq!(tree.get_bytes(b"k").unwrap(), Some(vec![7; 20_000]));
         tree.remove(b"k").unwrap();
         assert_eq!((tree.get_bytes(b"k").unwrap(), tree.pieces.len()), (None, 0));
     }
