@@ -2,8 +2,14 @@
 
 use anyhow::Context;
 use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a removal is tried, and the pause between two attempts.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A folder of this process alone; removed with all that is in it when dropped.
 #[derive(Debug)]
@@ -44,13 +50,17 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Read-only folders (`in/`) of tasks that were interrupted stop a removal that is not root's.
-        if fs::remove_dir_all(&self.path).is_err() {
-            make_writable(&self.path);
-            if let Err(e) = fs::remove_dir_all(&self.path) {
-                tracing::warn!(path = %self.path.display(), error = %e, "a temporary folder stays behind");
+        for _ in 0..ATTEMPTS {
+            match fs::remove_dir_all(&self.path) {
+                Ok(()) => return,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+                // Read-only folders (`in/`) of tasks that were interrupted stop a removal that is not root's; and
+                // tasks that are being ended may still write.
+                Err(_) => make_writable(&self.path),
             }
+            std::thread::sleep(PAUSE);
         }
+        tracing::warn!(path = %self.path.display(), "a temporary folder stays behind");
     }
 }
 

@@ -37,7 +37,8 @@ impl Settings<'_> {
     pub fn common(&self, workers: &[(&str, u32)], slots: usize) -> String {
         let path = |name: &str| quoted(&self.folder.join(name).to_string_lossy());
         let mut text = format!(
-            "[daemon]\nstate_dir = {}\nwork_dir = {}\nsocket = {}\nlog = \"human\"\n\n\
+            "[daemon]\nstate_dir = {}\nwork_dir = {}\nsocket = {}\nlog = \"human\"\n\
+             drain_deadline = \"2s\"\n\n\
              [staging]\nmode = {}\n\n\
              [cache.local]\ndir = {}\ncapacity = {}\nmin_free = 0\n\n\
              [source.volumes]\nkind = \"http\"\nurl = {}\nconsistency = \"immutable\"\n",

@@ -187,6 +187,17 @@ fn record(now: Kept, before: Kept, gap: u8, repeats: u8, out: &mut Vec<u8>) {
 /// # Errors
 /// Whatever was changed in them is found by the checksum; what is left is checked against the layout.
 pub(super) fn decode(bytes: &[u8]) -> Result<Block, BlockError> {
+    let mut points = Vec::new();
+    let (step, number) = visit(bytes, |offset, point| points.push((offset, point)))?;
+    Ok(Block { step, number, points })
+}
+
+/// The same without a copy: calls `with` for each point, in order, and returns step and number. Where it fails,
+/// `with` may have been called already.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn visit(bytes: &[u8], mut with: impl FnMut(u8, Point)) -> Result<(Span, u64), BlockError> {
     let damaged = |what| BlockError::Damaged { bytes: bytes.len(), what };
     let (&found, _) = bytes.split_first().ok_or(damaged("it is empty"))?;
     if found != VERSION {
@@ -202,9 +213,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Block, BlockError> {
     if count > BLOCK {
         return Err(damaged("it has too many points"));
     }
-    let mut points = Vec::with_capacity(count as usize);
-    let (mut next, mut before) = (0_u64, Kept::NONE);
-    while (points.len() as u64) < count {
+    let (mut next, mut before, mut seen) = (0_u64, Kept::NONE, 0);
+    while seen < count {
         let (kept, gap, repeats) = read(&mut rest, before).ok_or(damaged("it ends within a record"))?;
         let (first, end) = (next + u64::from(gap), next + u64::from(gap) + 1 + u64::from(repeats));
         if end > BLOCK {
@@ -214,10 +224,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Block, BlockError> {
         if !(point.min <= point.mean && point.mean <= point.max && point.max.is_finite() && point.count > 0) {
             return Err(damaged("it has figures that are none"));
         }
-        points.extend((first..end).map(|offset| (offset as u8, point)));
-        (next, before) = (end, kept);
+        (first..end).for_each(|offset| with(offset as u8, point));
+        (next, before, seen) = (end, kept, seen + end - first);
     }
-    Ok(Block { step, number, points })
+    Ok((step, number))
 }
 
 /// One record: the figures, the gap before and the repetitions after.

@@ -303,7 +303,14 @@ impl Series {
         let mut sums = vec![Sum::default(); count as usize];
         if let Some(track) = self.tracks.get(&key).map(|t| &t[ring]) {
             let buckets = first * times..(first + count) * times;
-            track.each(&buckets, |bucket, point| sums[(bucket / times - first) as usize].add(point));
+            // Buckets rise: stepping on to the next sum is cheaper than a division for each.
+            let (mut sum, mut end) = (0, (first + 1) * times);
+            track.each(&buckets, |bucket, point| {
+                while bucket >= end {
+                    (sum, end) = (sum + 1, end + times);
+                }
+                sums[sum].add(point);
+            });
         }
         let points = sums.iter().map(Sum::point).collect();
         Answer { start: Time::from_us(first * width), step: Span::from_us(width), points }

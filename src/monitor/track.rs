@@ -92,20 +92,18 @@ impl Track {
 
     /// Calls `with(bucket, point)` for every point whose bucket lies in `buckets`, rising.
     pub fn each(&self, buckets: &std::ops::Range<u64>, mut with: impl FnMut(u64, Point)) {
-        let mut block = |number: u64, points: &[(u8, Point)]| {
-            for (offset, point) in points {
-                let bucket = number * BLOCK + u64::from(*offset);
-                if buckets.contains(&bucket) {
-                    with(bucket, *point);
-                }
+        let mut point = |number: u64, offset: u8, point: Point| {
+            let bucket = number * BLOCK + u64::from(offset);
+            if buckets.contains(&bucket) {
+                with(bucket, point);
             }
         };
         let numbers = buckets.start / BLOCK..buckets.end.div_ceil(BLOCK);
         let first = self.packed.partition_point(|b| b.number < numbers.start);
         for packed in self.packed.range(first..).take_while(|b| b.number < numbers.end) {
-            let read = block::decode(&packed.bytes).expect("blocks in memory were encoded or checked here");
-            block(packed.number, &read.points);
+            let visited = block::visit(&packed.bytes, |offset, p| point(packed.number, offset, p));
+            visited.expect("blocks in memory were encoded or checked here");
         }
-        block(self.number, &self.open);
+        self.open.iter().for_each(|(offset, p)| point(self.number, *offset, *p));
     }
 }

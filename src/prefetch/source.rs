@@ -230,7 +230,7 @@ impl Source {
 
     /// Opens the object at offset `from`, one `GET`. With `pin` only that version will do; without, `from`
     /// must be zero, and the version is told by the answer. `ranges_at_once` above 1 fetches a pinned object in
-    /// that many parallel ranges of [`remote::CHUNK_BYTES`], if it is longer than two of them.
+    /// that many parallel ranges of 8 MiB, if it is longer than two of them.
     ///
     /// # Errors
     /// As [`Source::stat`]; [`Error::Changed`] when it is another version than `pin`; [`Error::NoRanges`] when

@@ -34,7 +34,7 @@ impl Folder {
 
     pub(super) async fn stat(&self, object: ObjectName) -> Result<Meta, Error> {
         let root = self.root.clone();
-        blocking(move || Ok(meta_of(&object, &open_object(&root, &object)?)?)).await
+        blocking(move || meta_of(&object, &open_object(&root, &object)?)).await
     }
 
     pub(super) async fn read(

@@ -126,7 +126,7 @@ async fn a_file_without_permission_is_denied() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a");
     std::fs::write(&file, "x").unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
     let source = folder(&dir);
     if rustix::process::geteuid().is_root() {
         // Root may read it all the same; the mapping of the error is what is left to be tested.

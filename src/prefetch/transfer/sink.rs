@@ -32,8 +32,8 @@ pub(super) struct Sink {
 
 /// Where the file is: at hand, or with a thread that writes.
 enum At {
-    Here(Writer),
-    Writing(JoinHandle<Result<Writer, Error>>),
+    Here(Box<Writer>),
+    Writing(JoinHandle<Result<Box<Writer>, Error>>),
     /// A write failed; the error was returned.
     Lost,
 }
@@ -69,7 +69,7 @@ impl Sink {
             taken: 0,
             pending: Vec::new(),
             pending_bytes: 0,
-            at: At::Here(writer),
+            at: At::Here(Box::new(writer)),
         }
     }
 
@@ -172,7 +172,7 @@ impl Sink {
         Ok(())
     }
 
-    async fn here(&mut self) -> Result<Writer, Error> {
+    async fn here(&mut self) -> Result<Box<Writer>, Error> {
         match std::mem::replace(&mut self.at, At::Lost) {
             At::Here(writer) => Ok(writer),
             At::Writing(thread) => match thread.await {

@@ -285,7 +285,8 @@ async fn keeps_the_configured_bandwidth_of_a_source() {
     let start = b.clock.now();
     let second = Order { temp: b.dir.path().join("u"), ..b.order("b") };
     let (one, two) = tokio::join!(b.run(b.order("a")), b.run(second));
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     let s = b.clock.now().since(start).as_s();
     assert!(s > 0.38, "4 MB at 10 MB/s in {s} s");
 }
