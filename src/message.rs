@@ -3,7 +3,10 @@
 //! Who may wait for whom: `dispatch → worker → prefetch → cache`. Requests (verbs) go down that line and are
 //! awaited; facts (past tense, [`Fact`]) may travel any way and are never awaited.
 
-use crate::flow::{CacheId, Expected, Factors, InputUse, ObjectName, Outcome, Place, SourceId, TaskId, Token, TypeId, WorkerId};
+use crate::flow::{
+    CacheId, Expected, Factors, InputUse, ObjectName, Outcome, Place, SourceId, TaskId, Token, TypeId,
+    WorkerId,
+};
 use crate::task::Task;
 use crate::time::{Span, Time};
 use actix::Message;

@@ -75,5 +75,6 @@ pub trait Backend: Send + Sync + 'static {
     /// How the daemon is.
     async fn health(&self) -> Result<wire::Health, Error>;
     /// The diary from a number on; with `follow` it does not end.
-    async fn events(&self, from: Option<u64>, follow: bool) -> Result<BoxStream<'static, wire::Event>, Error>;
+    async fn events(&self, from: Option<u64>, follow: bool)
+    -> Result<BoxStream<'static, wire::Event>, Error>;
 }

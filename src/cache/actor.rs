@@ -11,7 +11,8 @@ use super::files::{Files, Verdict};
 use super::{CacheCore, Entry, FileId, Need, Victim};
 use crate::flow::{CacheId, Map, ObjectName};
 use crate::message::{
-    Abandon, Adopt, Cached, Commit, Confirm, Discard, Held, Hold, Pin, Purpose, Raise, Rank, Reserve, Reserved, Unpin,
+    Abandon, Adopt, Cached, Commit, Confirm, Discard, Held, Hold, Pin, Purpose, Raise, Rank, Reserve,
+    Reserved, Unpin,
 };
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
@@ -157,7 +158,13 @@ impl CacheActor {
             // A newer copy of the same object may have taken its place in the index already.
             if !self.core.contains(&v.entry.object) {
                 (self.keeper)(IndexChange::Gone(v.entry.object.clone()));
-                self.tell(&v.entry.object, v.entry.bytes, false, v.entry.staged && !v.entry.used, for_staging);
+                self.tell(
+                    &v.entry.object,
+                    v.entry.bytes,
+                    false,
+                    v.entry.staged && !v.entry.used,
+                    for_staging,
+                );
             }
         }
         self.unlink_files(gone)
@@ -442,7 +449,8 @@ impl Handler<Verify> for CacheActor {
         };
         let checksum = self.checksums.get(&file).copied();
         let files = self.files.clone();
-        let read = async move { tokio::task::spawn_blocking(move || files.verify(file, bytes, checksum)).await };
+        let read =
+            async move { tokio::task::spawn_blocking(move || files.verify(file, bytes, checksum)).await };
         Box::pin(read.into_actor(self).map(move |verdict, actor, ctx| {
             Some(match verdict {
                 Ok(Verdict::Good) => Ok(bytes),

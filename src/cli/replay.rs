@@ -156,7 +156,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Types(a) => types(a),
         What::Objects(a) => objects(a),
-        What::Run(_) => anyhow::bail!("`replay run` is not there yet; `replay types` and `replay objects` are"),
+        What::Run(_) => {
+            anyhow::bail!("`replay run` is not there yet; `replay types` and `replay objects` are")
+        }
     }
 }
 
@@ -184,7 +186,23 @@ fn types(a: Types) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&Look::here(), &["trace", "events", "types", "top-1", "bits", "ece", "p ≥ .05", "set", "predict µs", "p99", "learn µs", "MiB"]);
+    let mut table = Table::new(
+        &Look::here(),
+        &[
+            "trace",
+            "events",
+            "types",
+            "top-1",
+            "bits",
+            "ece",
+            "p ≥ .05",
+            "set",
+            "predict µs",
+            "p99",
+            "learn µs",
+            "MiB",
+        ],
+    );
     for f in lines {
         table.row([
             f.trace.clone(),
@@ -220,7 +238,10 @@ fn objects(a: Objects) -> anyhow::Result<ExitCode> {
         rtt: a.rtt,
         bandwidth_per_s: a.bandwidth as f64,
     };
-    let mut table = Table::new(&Look::here(), &["trace", "accesses", "misses alone", "misses", "precision", "extra bytes", "µs", "MiB"]);
+    let mut table = Table::new(
+        &Look::here(),
+        &["trace", "accesses", "misses alone", "misses", "precision", "extra bytes", "µs", "MiB"],
+    );
     for path in &a.traces {
         let trace = replay::trace::Trace::read(path)?;
         let report = replay::objects::replay(&replay::objects::Accesses::new(&trace), &options);

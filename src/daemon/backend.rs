@@ -80,7 +80,8 @@ impl Hub {
     fn cache_id(&self, name: &str) -> Result<CacheId, Error> {
         let known = || self.config.caches.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
         let at = self.config.caches.iter().position(|c| c.name == name);
-        at.map(|i| CacheId(i as u16)).ok_or_else(|| not_found(format!("no cache `{name}`; known: {}", known())))
+        at.map(|i| CacheId(i as u16))
+            .ok_or_else(|| not_found(format!("no cache `{name}`; known: {}", known())))
     }
 
     fn worker_name(&self, id: WorkerId) -> String {
@@ -152,7 +153,12 @@ impl Backend for Hub {
         self.show_task(id).await
     }
     async fn cancel(&self, id: u64) -> Result<wire::Task, Error> {
-        self.house.dispatch.send(actor::Cancel(TaskId(id))).await.map_err(gone)?.map_err(tasks::not_possible)?;
+        self.house
+            .dispatch
+            .send(actor::Cancel(TaskId(id)))
+            .await
+            .map_err(gone)?
+            .map_err(tasks::not_possible)?;
         self.show_task(id).await
     }
     async fn retry(&self, id: u64) -> Result<wire::Task, Error> {
@@ -233,7 +239,11 @@ impl Backend for Hub {
             damage: self.damage.clone(),
         })
     }
-    async fn events(&self, from: Option<u64>, follow: bool) -> Result<BoxStream<'static, wire::Event>, Error> {
+    async fn events(
+        &self,
+        from: Option<u64>,
+        follow: bool,
+    ) -> Result<BoxStream<'static, wire::Event>, Error> {
         let (past, live) = self.house.diary.send(Follow { from }).await.map_err(gone)?;
         let past: Vec<wire::Event> = past.into_iter().map(|e| self.event(e)).collect();
         if !follow {
@@ -251,8 +261,10 @@ impl Backend for Hub {
             }
         });
         let live = live.map(move |e| {
-            let worker = |w: WorkerId| names.workers.get(usize::from(w.0)).map_or_else(String::new, |n| n.to_string());
-            let cache = |c: CacheId| config.caches.get(usize::from(c.0)).map_or_else(String::new, |c| c.name.clone());
+            let worker =
+                |w: WorkerId| names.workers.get(usize::from(w.0)).map_or_else(String::new, |n| n.to_string());
+            let cache =
+                |c: CacheId| config.caches.get(usize::from(c.0)).map_or_else(String::new, |c| c.name.clone());
             let type_name = |t| names.catalogue.name(t).to_owned();
             let (decided, text) = diary::sentence(&e.decision.what, type_name, worker, cache);
             wire::Event { seq: e.seq, at_s: e.decision.at.as_s(), decided: decided.to_owned(), text }

@@ -96,10 +96,9 @@ pub fn sentence(
     cache: impl Fn(crate::flow::CacheId) -> String,
 ) -> (&'static str, String) {
     match decided {
-        Decided::Accepted { task, task_type, entity } => (
-            "accepted",
-            format!("task {task} {} {}", type_name(*task_type), entity.as_deref().unwrap_or("")),
-        ),
+        Decided::Accepted { task, task_type, entity } => {
+            ("accepted", format!("task {task} {} {}", type_name(*task_type), entity.as_deref().unwrap_or("")))
+        }
         Decided::Placed { task, attempt, worker: w, factors } => (
             "placed",
             format!(
@@ -112,7 +111,10 @@ pub fn sentence(
         ),
         Decided::Ended { task, attempt, ending, again } => (
             "ended",
-            format!("task {task} attempt {attempt}: {ending}{}", if *again { "; will be tried again" } else { "" }),
+            format!(
+                "task {task} attempt {attempt}: {ending}{}",
+                if *again { "; will be tried again" } else { "" }
+            ),
         ),
         Decided::Staged { object, cache: c, knowledge, p, break_even } => (
             "staged",

@@ -65,7 +65,8 @@ impl Lock {
             }
             let (pid, command) = holder(&mut file);
             if command.is_some() || waited >= PATIENCE {
-                let command = command.unwrap_or_else(|| "gone, but its helper is still ending children".into());
+                let command =
+                    command.unwrap_or_else(|| "gone, but its helper is still ending children".into());
                 return Err(LockError::InUse { dir: dir.to_owned(), pid, command });
             }
             std::thread::sleep(LOOK_AGAIN);

@@ -86,7 +86,8 @@ async fn run(config: Arc<Config>, lock: Lock) -> anyhow::Result<()> {
     let mut ended = Vec::new();
     reader.ends(|id, state| ended.push((id, state_of_done(state))))?;
 
-    let helper = Helper::start(Path::new("/proc/self/exe"), Some(lock.fd()), clock).context("start the spawn helper")?;
+    let helper = Helper::start(Path::new("/proc/self/exe"), Some(lock.fd()), clock)
+        .context("start the spawn helper")?;
     let can_mount = rustix::process::geteuid().is_root() && helper.can_mount(&setup.private).await;
     let (helper_tx, helper_rx) = watch::channel(helper);
     let (keeper, keeper_thread) = keep::start(state)?;
@@ -116,7 +117,17 @@ async fn run(config: Arc<Config>, lock: Lock) -> anyhow::Result<()> {
     };
     let (sources, logs) = (setup.sources.clone(), setup.logs.clone());
     let house = wire(setup, given, [&side.handle(), &crew.handle()]);
-    let hub = Hub::new(config.clone(), names.clone(), places, house.clone(), state_dir.clone(), clock, opened.epoch, damage, stop.clone());
+    let hub = Hub::new(
+        config.clone(),
+        names.clone(),
+        places,
+        house.clone(),
+        state_dir.clone(),
+        clock,
+        opened.epoch,
+        damage,
+        stop.clone(),
+    );
     let server = tokio::spawn(api::serve(listener, Arc::new(hub), api::Settings::default(), stop.clone()));
     super::upkeep::start(&config, &house, &names, sources, logs, clock, stop.clone());
     watch_helper(helper_tx.clone(), &lock, clock, stop.clone());
@@ -203,7 +214,9 @@ async fn end(config: &Config, house: &House, keeper: &keep::Keeper) {
     let deadline = config.daemon.drain_deadline;
     match house.dispatch.send(Drain { deadline }).await {
         Ok(0) | Err(_) => {}
-        Ok(running) => tracing::warn!(running, "attempts were still running at the deadline; they go back to the queue"),
+        Ok(running) => {
+            tracing::warn!(running, "attempts were still running at the deadline; they go back to the queue")
+        }
     }
     let _ = house.predict.send(Snapshot).await;
     let _ = house.monitor.send(KeepSeries).await;

@@ -98,7 +98,8 @@ pub fn setup(
     let types = |w: &config::Worker| -> Vec<TypeId> {
         w.types.clone().unwrap_or_else(|| names.catalogue.iter().map(|(t, _)| t).collect())
     };
-    let members = config.workers.iter().zip(&profiles).map(|(w, p)| (p.clone(), types(w), capacity)).collect();
+    let members =
+        config.workers.iter().zip(&profiles).map(|(w, p)| (p.clone(), types(w), capacity)).collect();
     let state_dir = &config.daemon.state_dir;
     let logs = state_dir.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
@@ -119,7 +120,14 @@ pub fn setup(
         bounds: config.workers.iter().map(bounds).collect(),
         worker_specs: config.workers.iter().enumerate().map(|(i, w)| worker_spec(i, w)).collect(),
         roster: Roster::new(members),
-        smoothing: Smoothing { time: p.time, success: p.success, cpu: p.cpu, memory: p.memory, io: p.io, net: p.net },
+        smoothing: Smoothing {
+            time: p.time,
+            success: p.success,
+            cpu: p.cpu,
+            memory: p.memory,
+            io: p.io,
+            net: p.net,
+        },
         monitor: monitor(&config, state, damage)?,
         predict: predict(&config, names, state, damage)?,
         agenda: Agenda::new(staging(&config.staging), places.clone()),
@@ -154,9 +162,15 @@ fn pools(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::Re
     let mut pools = Vec::new();
     for c in &config.caches {
         std::fs::create_dir_all(&c.dir).with_context(|| format!("make the folder of cache `{}`", c.name))?;
-        let (files, swept) = Files::open(&c.dir, &BTreeSet::new()).with_context(|| format!("cache `{}`", c.name))?;
+        let (files, swept) =
+            Files::open(&c.dir, &BTreeSet::new()).with_context(|| format!("cache `{}`", c.name))?;
         if swept.files > 0 {
-            tracing::info!(cache = c.name, files = swept.files, bytes = swept.bytes, "removed unfinished files");
+            tracing::info!(
+                cache = c.name,
+                files = swept.files,
+                bytes = swept.bytes,
+                "removed unfinished files"
+            );
         }
         let tree = state.tree(&state::cache_tree(&c.name))?;
         let mut stored: Vec<Stored> = Vec::new();
@@ -168,7 +182,11 @@ fn pools(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::Re
         let claims: BTreeMap<_, u64> = stored.iter().map(|s| (s.entry.file, s.entry.bytes)).collect();
         let check = files.recheck(&claims)?;
         if unreadable + check.lost.len() > 0 {
-            damage.push(format!("cache {}: {} entries without their file were dropped", c.name, unreadable + check.lost.len()));
+            damage.push(format!(
+                "cache {}: {} entries without their file were dropped",
+                c.name,
+                unreadable + check.lost.len()
+            ));
         }
         let lost: BTreeSet<FileId> = check.lost.into_iter().collect();
         stored.retain(|s| !lost.contains(&s.entry.file));
@@ -196,7 +214,9 @@ fn profiles(config: &Config, names: &Names, state: &State) -> anyhow::Result<Vec
     let mut profiles: Vec<Profile> = config.workers.iter().map(|_| Profile::default()).collect();
     state.tree(state::PROFILES)?.scan::<Figures>(b"", |key, figures| {
         let Ok(figures) = figures else { return };
-        let Some((worker, task_type)) = std::str::from_utf8(key).ok().and_then(|k| k.split_once('/')) else { return };
+        let Some((worker, task_type)) = std::str::from_utf8(key).ok().and_then(|k| k.split_once('/')) else {
+            return;
+        };
         // Workers and types that are configured no more keep theirs: they may come back.
         if let (Some(WorkerId(w)), Some(t)) = (names.worker_id(worker), names.catalogue.find(task_type)) {
             profiles[usize::from(w)].restore(t, figures);
@@ -343,7 +363,9 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
     let mut monitor = Monitor::new(settings)?;
     let mut blocks: Vec<(String, Vec<u8>)> = Vec::new();
     let tree = state.tree(state::SERIES)?;
-    tree.scan_bytes(b"", |key, bytes| blocks.push((String::from_utf8_lossy(key).into_owned(), bytes.to_vec())))?;
+    tree.scan_bytes(b"", |key, bytes| {
+        blocks.push((String::from_utf8_lossy(key).into_owned(), bytes.to_vec()))
+    })?;
     for (name, error) in monitor.restore(blocks.iter().map(|(n, b)| (n.as_str(), b.as_slice()))) {
         tracing::debug!(%name, %error, "a block of a series was dropped");
         tree.remove(name.as_bytes())?;
@@ -352,7 +374,12 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
     Ok(monitor)
 }
 
-fn predict(config: &Config, names: &Names, state: &State, damage: &mut Vec<String>) -> anyhow::Result<Predict> {
+fn predict(
+    config: &Config,
+    names: &Names,
+    state: &State,
+    damage: &mut Vec<String>,
+) -> anyhow::Result<Predict> {
     let p = &config.predict;
     let settings = predict::Settings {
         types: predict::types::Settings::default(),
@@ -379,7 +406,11 @@ fn predict(config: &Config, names: &Names, state: &State, damage: &mut Vec<Strin
 ///
 /// # Errors
 /// The record's.
-pub fn catch_up(predict: &mut Predict, names: &Names, reader: &mut store::Reader) -> Result<u64, store::Error> {
+pub fn catch_up(
+    predict: &mut Predict,
+    names: &Names,
+    reader: &mut store::Reader,
+) -> Result<u64, store::Error> {
     let mut learned = 0;
     reader.outcomes_since(predict.seq(), |done| {
         if let Some(outcome) = names.outcome(&done) {

@@ -93,7 +93,14 @@ fn watchdog(house: House, stop: CancellationToken) {
     });
 }
 
-async fn retention(config: Arc<Config>, house: House, names: Names, logs: PathBuf, clock: Clock, stop: CancellationToken) {
+async fn retention(
+    config: Arc<Config>,
+    house: House,
+    names: Names,
+    logs: PathBuf,
+    clock: Clock,
+    stop: CancellationToken,
+) {
     let dir = config.daemon.state_dir.join("record");
     loop {
         tokio::select! {
@@ -109,7 +116,8 @@ async fn retention(config: Arc<Config>, house: House, names: Names, logs: PathBu
             let before = now - keep.keep_finished;
             let ids = reader.expired(before, Some(keep.keep_finished_bytes), seq + 1, GROUP)?;
             let rows = reader.bodies(&ids)?;
-            let known = rows.into_iter().filter_map(|r| Some((r.id, names.catalogue.find(&r.type_name)?, r.key)));
+            let known =
+                rows.into_iter().filter_map(|r| Some((r.id, names.catalogue.find(&r.type_name)?, r.key)));
             Ok(known.collect::<Vec<_>>())
         });
         match expired.await {
@@ -152,7 +160,8 @@ fn tidy(dir: &Path, now: Time, keep: Span, limit_bytes: u64) {
             break;
         }
         total = total.saturating_sub(bytes);
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if let Err(error) = removed {
             tracing::debug!(%error, path = %path.display(), "not removed by retention");
         }
@@ -184,7 +193,8 @@ mod tests {
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
         }
         let names = || {
-            let mut n: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let mut n: Vec<_> =
+                std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
             n.sort();
             n
         };

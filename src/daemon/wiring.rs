@@ -80,7 +80,9 @@ where
     P: Send + 'static,
 {
     let (tx, rx) = channel::<P>();
-    let addr = A::start_in_arbiter(arbiter, move |_| make(rx.recv().expect("the wiring gives every actor its parts")));
+    let addr = A::start_in_arbiter(arbiter, move |_| {
+        make(rx.recv().expect("the wiring gives every actor its parts"))
+    });
     (addr, move |parts| _ = tx.send(parts))
 }
 
@@ -91,9 +93,10 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let Given { clock, names, record, found, ended, epoch, next, keeper, helper, can_mount } = given;
 
     let diary = Diary::start_in_arbiter(side, |_| Diary::default());
-    let (dispatch, give_dispatch) = promise(&here, move |(core, record, peers, names): (Dispatch, Record, DispatchPeers, Names)| {
-        DispatchActor::new(core, clock, recorder(record, names), peers, Box::new(fatal))
-    });
+    let (dispatch, give_dispatch) =
+        promise(&here, move |(core, record, peers, names): (Dispatch, Record, DispatchPeers, Names)| {
+            DispatchActor::new(core, clock, recorder(record, names), peers, Box::new(fatal))
+        });
     let (prefetch, give_prefetch) =
         promise(side, move |(peers, flights, agenda)| PrefetchActor::new(peers, clock, flights, agenda));
     let (monitor, give_monitor) = promise(side, {
@@ -116,7 +119,15 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
             let told = vec![dispatch.clone().recipient(), prefetch.clone().recipient()];
             CacheActor::start_in_arbiter(side, move |_| {
                 let id = CacheId(i as u16);
-                CacheActor::new(id, pool.core, pool.checksums, pool.files, clock, index_keeper(keeper, tree), told)
+                CacheActor::new(
+                    id,
+                    pool.core,
+                    pool.checksums,
+                    pool.files,
+                    clock,
+                    index_keeper(keeper, tree),
+                    told,
+                )
             })
         })
         .collect();
@@ -182,8 +193,10 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     give_prefetch((peers, setup.flights, setup.agenda));
 
-    let mut core = Dispatch::new(setup.dispatch, names.catalogue.clone(), setup.places, setup.worker_specs, epoch);
-    let recovered: Step = core.recover(clock.now(), next, ended.into_iter(), found.keys.into_iter(), found.live);
+    let mut core =
+        Dispatch::new(setup.dispatch, names.catalogue.clone(), setup.places, setup.worker_specs, epoch);
+    let recovered: Step =
+        core.recover(clock.now(), next, ended.into_iter(), found.keys.into_iter(), found.live);
     let mut learned: Vec<_> = workers.iter().map(|w| w.clone().recipient()).collect();
     learned.extend([predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()]);
     let dispatch_peers = DispatchPeers {
@@ -256,4 +269,3 @@ fn series_keeper(keeper: Keeper) -> crate::monitor::actor::SeriesKeeper {
         }
     })
 }
-

@@ -123,10 +123,11 @@ struct Row {
 
 /// Runs the measurement that the arguments after [`ARGUMENT`] name.
 pub fn main(args: &[String]) -> ExitCode {
-    let args = match Args::try_parse_from(std::iter::once("bench-staging".to_owned()).chain(args.iter().cloned())) {
-        Ok(args) => args,
-        Err(e) => e.exit(),
-    };
+    let args =
+        match Args::try_parse_from(std::iter::once("bench-staging".to_owned()).chain(args.iter().cloned())) {
+            Ok(args) => args,
+            Err(e) => e.exit(),
+        };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         runtime.block_on(async {
@@ -240,9 +241,11 @@ impl Bench<'_> {
         let folder = self.scratch.join(format!("{seed}-{mode}-{staging}"));
         std::fs::create_dir(&folder)?;
         let unique = self.workload.unique_bytes;
-        let capacity_bytes = if args.cache.0.is_finite() { args.cache.0 * unique as f64 } else { 2.0 * unique as f64 };
+        let capacity_bytes =
+            if args.cache.0.is_finite() { args.cache.0 * unique as f64 } else { 2.0 * unique as f64 };
         let url = server.url();
-        let settings = Settings { folder: &folder, staging, capacity_bytes: capacity_bytes as u64, url: &url };
+        let settings =
+            Settings { folder: &folder, staging, capacity_bytes: capacity_bytes as u64, url: &url };
         let config = folder.join("bench.toml");
         std::fs::write(&config, self.configuration(&settings))?;
         let mut daemon = Daemon::start(self.program, &config, &settings.socket()).await?;
@@ -339,7 +342,8 @@ fn append(path: &Path, row: &Row, tasks: &[Task]) -> anyhow::Result<()> {
         _ = writeln!(text, "{line}");
     }
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("write {}", path.display()))
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("write {}", path.display()))
 }
 
 fn slower(off: &[Task], on: &[Task]) -> usize {
@@ -351,8 +355,21 @@ fn slower(off: &[Task], on: &[Task]) -> usize {
 fn heading() -> String {
     format!(
         "{:>5} {:6} {:7} {:>6} {:>9} {:>7} {:>8} {:>6} {:>7} {:>9} {:>9} {:>7} {:>7} {:>6} {:>6}",
-        "seed", "mode", "staging", "tasks", "makespan", "bound", "mean", "p50", "p99", "data wait", "fetched",
-        "own cpu", "floor", "failed", "slower"
+        "seed",
+        "mode",
+        "staging",
+        "tasks",
+        "makespan",
+        "bound",
+        "mean",
+        "p50",
+        "p99",
+        "data wait",
+        "fetched",
+        "own cpu",
+        "floor",
+        "failed",
+        "slower"
     )
 }
 
@@ -381,7 +398,8 @@ fn line(r: &Row) -> String {
 fn summary(rows: &[Row]) -> String {
     let mut out = String::new();
     for mode in ["online", "batch"] {
-        let side = |staging: &'static str| rows.iter().filter(move |r| r.mode == mode && r.staging == staging);
+        let side =
+            |staging: &'static str| rows.iter().filter(move |r| r.mode == mode && r.staging == staging);
         let pairs: Vec<(&Row, &Row)> = side("off").zip(side("on")).collect();
         if pairs.is_empty() {
             continue;
@@ -398,7 +416,11 @@ fn summary(rows: &[Row]) -> String {
             pairs.len(),
             100.0 * wait,
         );
-        _ = writeln!(out, "{}", if mode == "batch" { format!(", makespan / bound {bound:.2}") } else { String::new() });
+        _ = writeln!(
+            out,
+            "{}",
+            if mode == "batch" { format!(", makespan / bound {bound:.2}") } else { String::new() }
+        );
     }
     out.trim_end().to_owned()
 }

@@ -60,10 +60,8 @@ pub fn make(count: usize, rng: &mut fastrand::Rng) -> Vec<Volume> {
 }
 
 fn volume(name: String, rng: &mut fastrand::Rng) -> Volume {
-    let mut sizes = vec![
-        ("bitmap".to_owned(), between(rng, 256, 512)),
-        ("index".to_owned(), between(rng, 64, 256)),
-    ];
+    let mut sizes =
+        vec![("bitmap".to_owned(), between(rng, 256, 512)), ("index".to_owned(), between(rng, 64, 256))];
     for chunk in 0..CHUNKS {
         let bytes = CHUNK_MEDIAN_BYTES * (CHUNK_SIGMA * normal(rng)).exp();
         sizes.push((format!("chunk-{chunk}"), bytes.clamp(0.5 * MIB, 4.0 * MIB) as usize));

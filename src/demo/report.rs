@@ -160,13 +160,18 @@ impl Report {
 
     fn table(&self, out: &mut String) -> fmt::Result {
         let (off, on) = (&self.off, &self.on);
-        let ms = |name: &str, off: f64, on: f64| row(name, &whole(off, "ms"), &whole(on, "ms"), &change(off, on));
+        let ms =
+            |name: &str, off: f64, on: f64| row(name, &whole(off, "ms"), &whole(on, "ms"), &change(off, on));
         writeln!(out, "{}", row("", "off", "on", ""))?;
         writeln!(out, "{}", ms("latency   mean", off.mean_ms(), on.mean_ms()))?;
         writeln!(out, "{}", ms("          p99", off.percentile_ms(99.0), on.percentile_ms(99.0)))?;
         writeln!(out, "{}", ms("data wait mean", off.data_wait_ms(), on.data_wait_ms()))?;
         let found = [off, on].map(|side| whole(100.0 * side.hit_ratio(), "%"));
-        writeln!(out, "{}", row("found in cache", &found[0], &found[1], &format!("of {} inputs", on.demands)))?;
+        writeln!(
+            out,
+            "{}",
+            row("found in cache", &found[0], &found[1], &format!("of {} inputs", on.demands))
+        )?;
         let mib = [off, on].map(|side| side.fetched_bytes as f64 / 1_048_576.0);
         let change = change(mib[0], mib[1]);
         writeln!(out, "{}", row("fetched", &whole(mib[0], "MiB"), &whole(mib[1], "MiB"), &change))?;
@@ -202,7 +207,11 @@ impl fmt::Display for Report {
         writeln!(out, "\n{word} {amount:.1} s of waiting in {:.0} s of work.\n", self.on.took_s)?;
         if let Some(e) = &self.explained {
             let entity = e.task.entity.as_deref().unwrap_or_default();
-            writeln!(out, "why task {} {} {entity} started with its data there:", e.task.id, e.task.task_type)?;
+            writeln!(
+                out,
+                "why task {} {} {entity} started with its data there:",
+                e.task.id, e.task.task_type
+            )?;
             for line in &e.why.lines {
                 writeln!(out, "  {:<10} {}", line.name, line.text)?;
             }
@@ -272,8 +281,14 @@ mod tests {
         let why = Why {
             title: "task 187".to_owned(),
             lines: vec![
-                line("forecast", "snapshot-copy vol-012 ended 1.9 s earlier; snapshot-verify next with p .84"),
-                line("staged", "volumes:vol-012/manifest.json and 2 chunks, break-even p .16, ready 1.3 s ahead"),
+                line(
+                    "forecast",
+                    "snapshot-copy vol-012 ended 1.9 s earlier; snapshot-verify next with p .84",
+                ),
+                line(
+                    "staged",
+                    "volumes:vol-012/manifest.json and 2 chunks, break-even p .16, ready 1.3 s ahead",
+                ),
             ],
             candidates: Vec::new(),
             inputs: Vec::new(),

@@ -83,14 +83,7 @@ async fn demonstrate(options: Options) -> anyhow::Result<Report> {
     let off = stage.side("off", show.bar("staging off"), None).await?;
     let on = stage.side("on", show.bar("staging on"), Some(&picture)).await?;
     drop(show);
-    Ok(Report {
-        seed: options.seed,
-        setting,
-        off: off.side,
-        on: on.side,
-        explained: on.explained,
-        picture,
-    })
+    Ok(Report { seed: options.seed, setting, off: off.side, on: on.side, explained: on.explained, picture })
 }
 
 /// What both sides share.
@@ -195,7 +188,8 @@ impl Progress {
     fn new(shown: bool, tasks: usize, seed: u64, setting: &str) -> Progress {
         let all = shown.then(MultiProgress::new);
         if let Some(all) = &all {
-            let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
             let head = all.add(ProgressBar::new(0).with_style(style));
             head.set_message(format!("forestage demo · seed {seed} · {setting}"));
         }

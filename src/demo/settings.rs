@@ -87,7 +87,9 @@ impl Settings<'_> {
             list(inputs.iter().map(String::as_str)),
         );
         match step {
-            Step::Copy => _ = writeln!(text, "outputs = [{{ file = \"copy.img\", object = {} }}]", quoted(COPY)),
+            Step::Copy => {
+                _ = writeln!(text, "outputs = [{{ file = \"copy.img\", object = {} }}]", quoted(COPY))
+            }
             Step::Delete => _ = writeln!(text, "writes = {}", list([COPY])),
             _ => {}
         }
@@ -120,19 +122,16 @@ mod tests {
     use crate::config::{Config, StagingMode, Surroundings};
 
     fn parse(text: &str) -> Config {
-        let around = Surroundings {
-            state_dir: "/s".into(),
-            cache_dir: "/c".into(),
-            runtime_dir: None,
-            cores: 2,
-        };
+        let around =
+            Surroundings { state_dir: "/s".into(), cache_dir: "/c".into(), runtime_dir: None, cores: 2 };
         Config::parse(text, None, &around).unwrap_or_else(|e| panic!("{}\n{text}", e.render(false)))
     }
 
     #[test]
     fn the_daemon_accepts_it_whatever_the_folder_is_called() {
         let folder = Path::new("/tmp/a {b} \"c\"");
-        let settings = |staging| Settings { folder, staging, capacity_bytes: 40 << 20, url: "http://127.0.0.1:9/" };
+        let settings =
+            |staging| Settings { folder, staging, capacity_bytes: 40 << 20, url: "http://127.0.0.1:9/" };
         let config = parse(&settings("on").demo(Path::new("/opt/{x}/forestage")));
         assert_eq!(config.staging.mode, StagingMode::On);
         assert_eq!(config.workers.len(), WORKERS.len());

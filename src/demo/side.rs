@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn what_is_due_is_submitted_together_but_not_what_follows_it() {
-        let arrival = |at_ms, follows| Arrival { at: Span::from_ms(at_ms), submit: Submit::default(), follows };
+        let arrival =
+            |at_ms, follows| Arrival { at: Span::from_ms(at_ms), submit: Submit::default(), follows };
         let arrivals =
             [arrival(0, None), arrival(5, None), arrival(6, Some(0)), arrival(7, Some(2)), arrival(90, None)];
         let now = Duration::from_millis(20);

@@ -151,9 +151,10 @@ impl Drawn {
     /// How long it takes a slot that fetches one object after the other.
     fn alone_s(&self, volumes: &[Volume], link: &Link) -> f64 {
         let own = self.step.reads().0.iter().map(|file| volumes[self.volume].bytes_of(file));
-        let strange = self.stranger.iter().map(|path| {
-            volumes.iter().find_map(|v| v.files.get(path)).map_or(0, |bytes| bytes.len() as u64)
-        });
+        let strange = self
+            .stranger
+            .iter()
+            .map(|path| volumes.iter().find_map(|v| v.files.get(path)).map_or(0, |bytes| bytes.len() as u64));
         self.work_ms / 1e3 + own.chain(strange).map(|bytes| link.alone(bytes).as_s()).sum::<f64>()
     }
 }
@@ -212,8 +213,7 @@ impl Chains {
         // Of another volume, so that it is none of the objects that the task reads anyway.
         let other = (volume + rng.usize(1..VOLUMES)) % VOLUMES;
         let chunk = rng.usize(..image::CHUNKS);
-        let stranger =
-            (rng.f64() < DEPARTURES).then(|| format!("{}/chunk-{chunk}", volumes[other].name));
+        let stranger = (rng.f64() < DEPARTURES).then(|| format!("{}/chunk-{chunk}", volumes[other].name));
         Drawn { volume, step, work_ms: step.work_ms() * (0.8 + 0.4 * rng.f64()), stranger }
     }
 }

@@ -42,11 +42,13 @@ fn run(args: &[String]) -> anyhow::Result<()> {
             digest(Path::new(input))?;
         }
     } else {
-        let step = Step::ALL.into_iter().find(|s| s.word() == step).with_context(|| format!("no step `{step}`"))?;
+        let step =
+            Step::ALL.into_iter().find(|s| s.word() == step).with_context(|| format!("no step `{step}`"))?;
         let [out, inputs @ ..] = rest else { bail!("no folder is named") };
         // Behind what the type declares stands what only this task reads: objects of other volumes.
         let (files, copy) = step.reads();
-        let (own, strange) = inputs.split_at_checked(files.len() + usize::from(copy)).context("inputs lack")?;
+        let (own, strange) =
+            inputs.split_at_checked(files.len() + usize::from(copy)).context("inputs lack")?;
         Inputs::named(own).take(step, Path::new(out))?;
         for input in strange {
             digest(Path::new(input))?;

@@ -54,7 +54,12 @@ impl Workload {
     ///
     /// # Errors
     /// When it cannot be run, fails, or writes something else.
-    pub fn generate(programs: &Path, folder: PathBuf, seed: u64, flags: &[String]) -> anyhow::Result<Workload> {
+    pub fn generate(
+        programs: &Path,
+        folder: PathBuf,
+        seed: u64,
+        flags: &[String],
+    ) -> anyhow::Result<Workload> {
         let mut command = Command::new("python3");
         command.arg(programs.join("gen.py")).arg("--out").arg(&folder).args(["--seed", &seed.to_string()]);
         let output = command.args(flags).output().context("run python3 gen.py")?;
@@ -67,7 +72,13 @@ impl Workload {
         }
         let types: std::collections::BTreeSet<String> =
             online.iter().map(|a| a.submit.task_type.clone()).collect();
-        Ok(Workload { folder, unique_bytes: params.bytes_unique, types: types.into_iter().collect(), sizes, online })
+        Ok(Workload {
+            folder,
+            unique_bytes: params.bytes_unique,
+            types: types.into_iter().collect(),
+            sizes,
+            online,
+        })
     }
 
     /// The same tasks, all at once.

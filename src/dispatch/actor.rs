@@ -13,8 +13,8 @@
 use super::step::{Action, Change, Edit, NotPossible, Step, SubmitError, Submitted};
 use super::{Dispatch, Why};
 use crate::flow::{
-    Arrived, Decision, Ending, Factors, Heat, Outcome, Plan, Standings, TaskId, Token, TypeId, Usage, WorkerId,
-    Writing,
+    Arrived, Decision, Ending, Factors, Heat, Outcome, Plan, Standings, TaskId, Token, TypeId, Usage,
+    WorkerId, Writing,
 };
 use crate::message::{Assign, Cached, Fact, Learned, Stop};
 use crate::task::{State, Task};
@@ -129,7 +129,13 @@ pub struct DispatchActor {
 
 impl DispatchActor {
     /// `fatal` is called when the record failed; it must end the process.
-    pub fn new(core: Dispatch, clock: Clock, record: Recorder, peers: Peers, fatal: Box<dyn Fn(String)>) -> Self {
+    pub fn new(
+        core: Dispatch,
+        clock: Clock,
+        record: Recorder,
+        peers: Peers,
+        fatal: Box<dyn Fn(String)>,
+    ) -> Self {
         DispatchActor {
             core,
             clock,
@@ -231,7 +237,8 @@ impl DispatchActor {
     ) {
         let at = self.clock.now();
         let lost = lost(&task, worker, token, at, factors);
-        let reply = self.peers.workers[usize::from(worker.0)].0.send(Assign { task, token, at, factors, slot: 0 });
+        let reply =
+            self.peers.workers[usize::from(worker.0)].0.send(Assign { task, token, at, factors, slot: 0 });
         let ended = reply.into_actor(self).map(move |reply, actor, ctx| {
             let now = actor.clock.now();
             // A worker that died takes its attempt with it; the supervisor has ended the child by then.
@@ -461,6 +468,10 @@ pub async fn look<R: Send + 'static>(
 ///
 /// # Errors
 /// If the actor is gone.
-pub async fn why(dispatch: &Addr<DispatchActor>, id: TaskId, candidates: bool) -> Result<Option<Why>, MailboxError> {
+pub async fn why(
+    dispatch: &Addr<DispatchActor>,
+    id: TaskId,
+    candidates: bool,
+) -> Result<Option<Why>, MailboxError> {
     look(dispatch, move |core, now| core.why(now, id, candidates)).await
 }

@@ -31,7 +31,11 @@ impl Dispatch {
         self.held[usize::from(lease.worker.0)].remove(&id);
         let attempts = entry.life.attempts_in_row();
         let task = entry.task.clone();
-        let ending = if lease.cancelled && !outcome.ending.is_done() { Ending::Cancelled } else { outcome.ending.clone() };
+        let ending = if lease.cancelled && !outcome.ending.is_done() {
+            Ending::Cancelled
+        } else {
+            outcome.ending.clone()
+        };
         let spec = self.catalogue.get(task.task_type);
         let again = worth_another(&ending, attempts, spec);
         step.actions.push(Action::Decided(Decision {
@@ -216,8 +220,15 @@ impl Dispatch {
         let entry = self.tasks.get_mut(&id).expect("chosen tasks are unfinished");
         entry.life.go(State::Running, now).expect("a ready task can start");
         let token = Token { epoch: self.epoch, attempt: entry.life.attempts() };
-        entry.lease =
-            Some(Lease { worker, token, since: now, until: now + expected, factors, cancelled: false, claim });
+        entry.lease = Some(Lease {
+            worker,
+            token,
+            since: now,
+            until: now + expected,
+            factors,
+            cancelled: false,
+            claim,
+        });
         let task = entry.task.clone();
         self.held[usize::from(worker.0)].insert(id);
         self.plan_dirty = true;
@@ -228,7 +239,12 @@ impl Dispatch {
         }));
         if !task.writes.is_empty() {
             let objects = task.writes.clone();
-            step.actions.push(Action::Writing(Writing { task: id, objects, begins: true, published: vec![] }));
+            step.actions.push(Action::Writing(Writing {
+                task: id,
+                objects,
+                begins: true,
+                published: vec![],
+            }));
         }
         step.actions.push(Action::Assign { worker, task, token, factors });
     }
@@ -238,7 +254,9 @@ impl Dispatch {
 pub(super) fn worth_another(ending: &Ending, attempts: u32, spec: &TaskType) -> bool {
     match ending {
         // A task that changed its input would do so again; the other three ended as they were meant to.
-        Ending::Done | Ending::Cancelled | Ending::InputModified { .. } | Ending::DependencyFailed { .. } => false,
+        Ending::Done | Ending::Cancelled | Ending::InputModified { .. } | Ending::DependencyFailed { .. } => {
+            false
+        }
         Ending::Lost => attempts < spec.attempts.max(LOST_ATTEMPTS),
         Ending::Exited { code } => {
             attempts < spec.attempts

@@ -83,12 +83,7 @@ impl Default for Settings {
             late_binding: Span::from_ms(250),
             plan_depth: 4,
             seed: 1,
-            limits: Limits {
-                queued: 2_000_000,
-                memory_bytes: u64::MAX,
-                per_cell: None,
-                per_shard: None,
-            },
+            limits: Limits { queued: 2_000_000, memory_bytes: u64::MAX, per_cell: None, per_shard: None },
         }
     }
 }

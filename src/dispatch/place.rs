@@ -64,7 +64,8 @@ impl Dispatch {
         }
         let factors = self.factors(worker, &task);
         let draw = if self.settings.policy == Policy::Random { self.random.f64() } else { 0.0 };
-        let score = score(self.settings.policy, &factors, now.since(task.submitted), self.settings.ageing, draw);
+        let score =
+            score(self.settings.policy, &factors, now.since(task.submitted), self.settings.ageing, draw);
         Some(Choice { worker, order, factors, score })
     }
 

@@ -1,8 +1,6 @@
 //! What the core answers: changes that must be durable first, actions that may follow, and refusals.
 
-use crate::flow::{
-    Arrived, Decision, Ending, Factors, Outcome, TaskId, Token, TypeId, WorkerId, Writing,
-};
+use crate::flow::{Arrived, Decision, Ending, Factors, Outcome, TaskId, Token, TypeId, WorkerId, Writing};
 use crate::task::{Priority, Refused, State, Task};
 use crate::time::Time;
 use std::sync::Arc;

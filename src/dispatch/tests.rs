@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::flow::{
-    CacheId, Ending, Factors, ObjectName, Outcome, Standing, Standings, TaskId, Token, TypeId, Usage, WorkerId,
+    CacheId, Ending, Factors, ObjectName, Outcome, Standing, Standings, TaskId, Token, TypeId, Usage,
+    WorkerId,
 };
 use crate::task::{Catalogue, State, Submit, WaitingFor, sample_places, sample_type};
 use crate::time::{Span, Time};
@@ -176,7 +177,11 @@ fn a_lost_attempt_is_repeated_at_once_but_not_for_ever() {
     d.submit(at(0), vec![submit("verify", "a")]);
     for attempt in 1..LOST_ATTEMPTS {
         let step = end(&mut d, 1, 1, attempt, 0, Ending::Lost);
-        assert_eq!(assigned(&step), [(1, 0, attempt + 1)], "the type allows one attempt, but it was not to blame");
+        assert_eq!(
+            assigned(&step),
+            [(1, 0, attempt + 1)],
+            "the type allows one attempt, but it was not to blame"
+        );
     }
     end(&mut d, 2, 1, LOST_ATTEMPTS, 0, Ending::Lost);
     assert_eq!(d.state(TaskId(1)), Some(State::Failed));
@@ -185,7 +190,8 @@ fn a_lost_attempt_is_repeated_at_once_but_not_for_ever() {
 #[test]
 fn dependents_wait_start_and_fail_with_what_they_wait_for() {
     let mut d = dispatch(Policy::Affinity, vec![worker(0, 2, 0)]);
-    let after = |ids: &[u64]| Submit { after: ids.iter().map(|i| TaskId(*i)).collect(), ..submit("verify", "x") };
+    let after =
+        |ids: &[u64]| Submit { after: ids.iter().map(|i| TaskId(*i)).collect(), ..submit("verify", "x") };
     d.submit(at(0), vec![submit("copy", "a"), submit("copy", "b")]);
     d.submit(at(0), vec![after(&[1]), after(&[1, 2]), after(&[2, 4])]);
     assert_eq!(d.waiting_for(at(0), TaskId(4)), Some(WaitingFor::Dependency { task: TaskId(1) }));
@@ -285,18 +291,16 @@ fn recovery_puts_everything_back_and_repeats_what_was_lost() {
     let mut d = dispatch(Policy::Affinity, vec![worker(0, 1, 0)]);
     d.submit(at(0), vec![submit("copy", "a"), submit("copy", "b")]);
     let task = |id| d.why(at(0), TaskId(id), false).unwrap().task;
-    let recovered = |id, state, attempts| Recovered {
-        task: task(id),
-        state,
-        attempts,
-        priority: 5,
-        not_before: None,
-    };
+    let recovered =
+        |id, state, attempts| Recovered { task: task(id), state, attempts, priority: 5, not_before: None };
     let live = vec![recovered(1, State::Running, 1), recovered(2, State::Queued, 0)];
     let mut e = dispatch(Policy::Affinity, vec![worker(0, 1, 0)]);
     e.epoch = 2;
     let step = e.recover(at(9), (3, 1), std::iter::empty(), std::iter::empty(), live);
-    assert!(matches!(step.changes[..], [Change::Again { task: TaskId(1), attempts: 1, ending: Ending::Lost, .. }]));
+    assert!(matches!(
+        step.changes[..],
+        [Change::Again { task: TaskId(1), attempts: 1, ending: Ending::Lost, .. }]
+    ));
     assert_eq!(assigned(&e.tick(at(9))), [(1, 0, 2)]);
     let (a, _) = e.submit(at(10), vec![submit("copy", "c")]);
     assert_eq!(a[0].as_ref().unwrap().task, TaskId(3), "numbers go on");
@@ -373,13 +377,20 @@ impl World {
             4..=7 => self.end_one(r, now),
             8 => self.d.cancel(now, TaskId(id)).unwrap_or_default(),
             9 => {
-                let edit = Edit { priority: Some(r.u8(0..10)), not_before: r.bool().then(|| now + Span::from_ms(50)) };
+                let edit = Edit {
+                    priority: Some(r.u8(0..10)),
+                    not_before: r.bool().then(|| now + Span::from_ms(50)),
+                };
                 self.d.edit(now, TaskId(id), &edit).unwrap_or_default()
             }
             10 => {
                 let object = ObjectName::new(format!("volumes:{entity}/data.img"));
                 let cache = CacheId(r.u16(0..2));
-                if r.bool() { self.d.cached(cache, &object) } else { self.d.evicted(cache, &object) }
+                if r.bool() {
+                    self.d.cached(cache, &object)
+                } else {
+                    self.d.evicted(cache, &object)
+                }
                 Step::default()
             }
             _ => self.d.tick(now),
@@ -390,7 +401,8 @@ impl World {
     }
 
     fn end_one(&mut self, r: &mut fastrand::Rng, now: Time) -> Step {
-        let Some((&id, &(worker, attempt))) = self.running.iter().nth(r.usize(0..self.running.len().max(1))) else {
+        let Some((&id, &(worker, attempt))) = self.running.iter().nth(r.usize(0..self.running.len().max(1)))
+        else {
             return Step::default();
         };
         let ending = match r.u8(0..6) {
@@ -410,8 +422,7 @@ fn random_operations_lose_nothing_and_finish_nothing_twice() {
         for seed in 0..25 {
             let mut r = fastrand::Rng::with_seed(seed);
             let d = dispatch(policy, vec![worker(0, 2, 0), worker(1, 1, 1)]);
-            let mut w =
-                World { d, now: 0, running: BTreeMap::new(), finished: BTreeMap::new(), accepted: 0 };
+            let mut w = World { d, now: 0, running: BTreeMap::new(), finished: BTreeMap::new(), accepted: 0 };
             for _ in 0..400 {
                 w.random_step(&mut r);
             }

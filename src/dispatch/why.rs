@@ -57,7 +57,11 @@ impl Dispatch {
             not_before: e.not_before,
             waiting_for: self.waiting_for(now, id),
             held_by: e.lease.as_ref().map(|l| (l.worker, l.token, l.factors)),
-            candidates: if candidates && Dispatch::waits(state) { self.candidates(now, &e.task) } else { vec![] },
+            candidates: if candidates && Dispatch::waits(state) {
+                self.candidates(now, &e.task)
+            } else {
+                vec![]
+            },
         })
     }
 
@@ -118,6 +122,10 @@ impl Dispatch {
 
     /// What a worker runs now.
     pub fn running_at(&self, worker: WorkerId) -> impl Iterator<Item = &Arc<Task>> {
-        self.held.get(usize::from(worker.0)).into_iter().flatten().filter_map(|id| Some(&self.tasks.get(id)?.task))
+        self.held
+            .get(usize::from(worker.0))
+            .into_iter()
+            .flatten()
+            .filter_map(|id| Some(&self.tasks.get(id)?.task))
     }
 }

@@ -64,7 +64,12 @@ struct Round {
 
 impl MonitorActor {
     /// `told` hear the heat; series that were on disk are in the core already.
-    pub fn new(core: Monitor, clock: Clock, told: Vec<Recipient<Fact<Heat>>>, keeper: SeriesKeeper) -> MonitorActor {
+    pub fn new(
+        core: Monitor,
+        clock: Clock,
+        told: Vec<Recipient<Fact<Heat>>>,
+        keeper: SeriesKeeper,
+    ) -> MonitorActor {
         MonitorActor {
             core,
             clock,

@@ -90,7 +90,8 @@ impl Arrivals {
     pub fn mean_s(&self, own: Gaps, waited: Span, last: TypeId, now: Time) -> f64 {
         let all = self.all.mean_s(0.0, UNINFORMED_S, TYPE_PRIOR);
         let after = self.after.get(&last).copied().unwrap_or_default();
-        let exposure_us = (u128::from(after.open) * u128::from(now.as_us())).saturating_sub(after.open_since_us);
+        let exposure_us =
+            (u128::from(after.open) * u128::from(now.as_us())).saturating_sub(after.open_since_us);
         let typed = after.gaps.mean_s(exposure_us as f64 / 1e6, all, TYPE_PRIOR);
         own.mean_s(waited.as_s(), typed, ENTITY_PRIOR).max(1e-6)
     }
@@ -104,7 +105,8 @@ impl Arrivals {
 
     /// From a snapshot's evidence; open gaps are opened again by the caller.
     pub fn from_evidence(all: Gaps, types: impl IntoIterator<Item = (TypeId, Gaps)>) -> Arrivals {
-        let after = types.into_iter().map(|(t, gaps)| (t, AfterType { gaps, ..AfterType::default() })).collect();
+        let after =
+            types.into_iter().map(|(t, gaps)| (t, AfterType { gaps, ..AfterType::default() })).collect();
         Arrivals { all, after }
     }
 }

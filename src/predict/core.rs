@@ -6,7 +6,8 @@ use super::lookahead::{self, Lookahead};
 use super::product::{Exponents, Factors, Product};
 use super::types::{self, Distribution, Engine, Event, Voice};
 use crate::flow::{
-    Arrived, Expected, Forecast, Heat, Outcome, PerResource, Standing, Standings, TypeForecast, TypeId, WorkerId,
+    Arrived, Expected, Forecast, Heat, Outcome, PerResource, Standing, Standings, TypeForecast, TypeId,
+    WorkerId,
 };
 use crate::task::Catalogue;
 use crate::time::Time;
@@ -89,7 +90,11 @@ impl Predict {
     ///
     /// # Errors
     /// If a setting is out of range.
-    pub fn new(settings: Settings, catalogue: Arc<Catalogue>, workers: Arc<Vec<Arc<str>>>) -> Result<Predict, Error> {
+    pub fn new(
+        settings: Settings,
+        catalogue: Arc<Catalogue>,
+        workers: Arc<Vec<Arc<str>>>,
+    ) -> Result<Predict, Error> {
         Ok(Predict {
             engine: Engine::new(&settings.types)?,
             lookahead: Lookahead::new(settings.lookahead.clone()),
@@ -203,7 +208,9 @@ impl Predict {
             },
         }
         let runs = |t: TypeId| match subject {
-            Subject::Worker(w) => self.standing(w, t).is_some() || self.standings[usize::from(w.0)].is_empty(),
+            Subject::Worker(w) => {
+                self.standing(w, t).is_some() || self.standings[usize::from(w.0)].is_empty()
+            }
             _ => true,
         };
         let types: Vec<TypeId> = self.catalogue.iter().map(|(t, _)| t).filter(|t| runs(*t)).collect();

@@ -102,11 +102,8 @@ pub struct PrefetchActor {
 impl PrefetchActor {
     /// With announced sources and an empty table of transfers.
     pub fn new(peers: Peers, clock: Clock, mut flights: Flights, agenda: Agenda) -> PrefetchActor {
-        let lanes = peers
-            .sources
-            .iter()
-            .map(|s| Arc::new(Lane::new(s.settings().bytes_per_s, clock)))
-            .collect();
+        let lanes =
+            peers.sources.iter().map(|s| Arc::new(Lane::new(s.settings().bytes_per_s, clock))).collect();
         let mut actions = Vec::new();
         for (i, s) in peers.sources.iter().enumerate() {
             let limits = flights::SourceLimits {
@@ -163,8 +160,11 @@ impl PrefetchActor {
         due: Time,
         ctx: &mut Context<Self>,
     ) -> Result<(Waiter, oneshot::Receiver<Landing>), String> {
-        let source =
-            self.peers.places.source(&key.object).ok_or_else(|| format!("{} has no known source", key.object))?;
+        let source = self
+            .peers
+            .places
+            .source(&key.object)
+            .ok_or_else(|| format!("{} has no known source", key.object))?;
         let waiter = self.waiter();
         let (tx, rx) = oneshot::channel();
         self.waiting.insert(waiter, tx);
@@ -234,14 +234,22 @@ impl PrefetchActor {
             key: key.clone(),
         };
         let (told, mut hear) = tokio::sync::mpsc::channel(8);
-        let flown = carrier.fly(told).into_actor(self).map(move |flown, actor, ctx| actor.flown(flight, &key, flown, ctx));
+        let flown = carrier
+            .fly(told)
+            .into_actor(self)
+            .map(move |flown, actor, ctx| actor.flown(flight, &key, flown, ctx));
         ctx.spawn(flown);
         let progress = futures_util::stream::poll_fn(move |cx| hear.poll_recv(cx));
-        ctx.spawn(progress.into_actor(self).map(move |(done, total), actor, ctx| {
-            let mut out = Vec::new();
-            actor.flights.progress(flight, done, total, actor.clock.now(), &mut out);
-            actor.carry_out(out, ctx);
-        }).finish());
+        ctx.spawn(
+            progress
+                .into_actor(self)
+                .map(move |(done, total), actor, ctx| {
+                    let mut out = Vec::new();
+                    actor.flights.progress(flight, done, total, actor.clock.now(), &mut out);
+                    actor.carry_out(out, ctx);
+                })
+                .finish(),
+        );
     }
 
     fn flown(&mut self, flight: FlightId, key: &Key, flown: Flown, ctx: &mut Context<Self>) {

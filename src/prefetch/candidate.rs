@@ -96,7 +96,13 @@ impl Candidates {
         }
     }
 
-    fn plan_one(&mut self, knowledge: Knowledge, task: &Planned, object: &ObjectName, dirty: &mut BTreeSet<Key>) {
+    fn plan_one(
+        &mut self,
+        knowledge: Knowledge,
+        task: &Planned,
+        object: &ObjectName,
+        dirty: &mut BTreeSet<Key>,
+    ) {
         let key = Key { pool: task.cache, object: object.clone() };
         let candidate = Candidate {
             knowledge,
@@ -114,7 +120,13 @@ impl Candidates {
     }
 
     /// What an entity is expected to bring replaces what was expected of it before.
-    pub fn foreseen(&mut self, entity: &Arc<str>, derived: Vec<Derived>, now: Time, dirty: &mut BTreeSet<Key>) {
+    pub fn foreseen(
+        &mut self,
+        entity: &Arc<str>,
+        derived: Vec<Derived>,
+        now: Time,
+        dirty: &mut BTreeSet<Key>,
+    ) {
         self.forget(entity, dirty);
         let Some(latest) = derived.iter().map(|d| d.expected.due).max() else { return };
         for d in derived {

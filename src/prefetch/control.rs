@@ -18,7 +18,10 @@ const HOUR_US: u64 = 3_600_000_000;
 /// Whether an object belongs to the control group in this hour.
 pub fn is_control(object: &ObjectName, now: Time, share: f64, seed: u64) -> bool {
     let hour = now.as_us() / HOUR_US;
-    let draw = xxhash_rust::xxh3::xxh3_64_with_seed(object.as_str().as_bytes(), seed ^ hour.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let draw = xxhash_rust::xxh3::xxh3_64_with_seed(
+        object.as_str().as_bytes(),
+        seed ^ hour.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+    );
     (draw >> 11) as f64 / (1u64 << 53) as f64 <= share && share > 0.0
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 pub(super) async fn publish(peers: Arc<Peers>, msg: Publish) -> Result<(), NotReady> {
     for made in msg.outputs {
         let failed = |error: String| NotReady { object: made.object.clone(), error, released: true };
-        let source = peers.places.source(&made.object).ok_or_else(|| failed("its source is not configured".into()))?;
+        let source =
+            peers.places.source(&made.object).ok_or_else(|| failed("its source is not configured".into()))?;
         let source = &peers.sources[usize::from(source.0)];
         let meta = source.publish(made.object.path(), &made.path).await.map_err(|e| failed(e.to_string()))?;
         for pool in &peers.caches {

@@ -180,8 +180,10 @@ impl Attempt<'_> {
         let inputs: Vec<(PathBuf, String)> = data.ready.iter().enumerate().map(names).collect();
         let made = tokio::task::spawn_blocking(move || {
             let folder = work.make(id, token, needs).map_err(|e| e.to_string())?;
-            let place = |(path, name): &(PathBuf, String)| links.place(path, &folder.inputs().join(name), ways);
-            let placed: Vec<Placed> = inputs.iter().map(place).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+            let place =
+                |(path, name): &(PathBuf, String)| links.place(path, &folder.inputs().join(name), ways);
+            let placed: Vec<Placed> =
+                inputs.iter().map(place).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
             if needs.inputs {
                 folder.seal_inputs().map_err(|e| e.to_string())?;
             }
@@ -295,7 +297,12 @@ impl Attempt<'_> {
     }
 
     /// Compares the inputs with what was placed and takes them away; the first that was changed, if any.
-    async fn take_inputs_away(&self, folder: &WorkFolder, placed: Vec<Placed>, data: &Data) -> Option<ObjectName> {
+    async fn take_inputs_away(
+        &self,
+        folder: &WorkFolder,
+        placed: Vec<Placed>,
+        data: &Data,
+    ) -> Option<ObjectName> {
         if placed.is_empty() {
             return None;
         }
@@ -349,7 +356,9 @@ impl Attempt<'_> {
         let work = self.shared.work.clone();
         match tokio::task::spawn_blocking(move || work.remove(folder.name())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, task_id = self.assign.task.id.0, "remove the work folder"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, task_id = self.assign.task.id.0, "remove the work folder")
+            }
             Err(error) => tracing::error!(%error, "removing a work folder panicked"),
         }
     }

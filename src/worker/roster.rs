@@ -26,8 +26,10 @@ pub struct Roster {
 impl Roster {
     /// In the order of [`WorkerId`]: each worker's profile, the types it may run, and what it lives on.
     pub fn new(workers: Vec<(Profile, Vec<TypeId>, Capacity)>) -> Roster {
-        let members: Vec<Member> =
-            workers.into_iter().map(|(profile, types, capacity)| Member { profile, types, capacity }).collect();
+        let members: Vec<Member> = workers
+            .into_iter()
+            .map(|(profile, types, capacity)| Member { profile, types, capacity })
+            .collect();
         let host = HostProfile::merge(members.iter().map(|m| &m.profile));
         Roster { members, host }
     }

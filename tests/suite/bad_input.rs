@@ -22,7 +22,11 @@ fn each_bad_request_gets_a_clear_refusal() {
         (r#"{"type": "copy"}"#, 400, "needs {entity}"),
         (r#"{"type": "copy", "entity": "-rf"}"#, 400, "begins with `-`"),
         (r#"{"type": "copy", "entity": "a/../b"}"#, 400, "could leave its folder"),
-        (r#"{"type": "copy", "entity": "v", "inputs": ["volumes:../../etc/passwd"]}"#, 400, "leaves its folder"),
+        (
+            r#"{"type": "copy", "entity": "v", "inputs": ["volumes:../../etc/passwd"]}"#,
+            400,
+            "leaves its folder",
+        ),
         (r#"{"type": "copy", "entity": "v", "inputs": ["nowhere:x"]}"#, 400, "unknown source"),
         (r#"{"type": "copy", "entity": "v", "priority": 10}"#, 400, "priority is 10; accepted: up to 9"),
         (r#"{"type": "copy", "entity": "v", "speed": 3}"#, 400, "speed"),
@@ -93,7 +97,8 @@ fn each_invalid_configuration_is_refused_by_its_own_message() {
         files += 1;
         let check = house.cli(&["check-config", path.to_str().unwrap()]);
         assert!(!check.status.success(), "{} was accepted", path.display());
-        let said = String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
+        let said =
+            String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
         let first = said.lines().find(|l| l.starts_with("error")).unwrap_or_default().to_owned();
         assert!(!first.is_empty(), "{}: {said}", path.display());
         messages.insert((first, said));

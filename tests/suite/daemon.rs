@@ -16,7 +16,8 @@ fn stops_cleanly_and_removes_its_socket() {
 fn a_second_daemon_is_told_who_has_the_state() {
     let mut house = House::new("");
     house.start();
-    let second = Command::new(BIN).args(["serve", "--config"]).arg(house.path("forestage.toml")).output().unwrap();
+    let second =
+        Command::new(BIN).args(["serve", "--config"]).arg(house.path("forestage.toml")).output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success());
     assert!(said.contains(&format!("process {}", house.pid())), "{said}");

@@ -149,7 +149,11 @@ slots = 1
         let text = String::from_utf8_lossy(&answer);
         let status = text.split(' ').nth(1)?.parse().ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
-        let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
+        let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
+            unchunk(body)
+        } else {
+            body.into()
+        };
         Some((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
     }
 
@@ -187,7 +191,12 @@ slots = 1
 
     /// The command line, as a user calls it.
     pub fn cli(&self, args: &[&str]) -> Output {
-        Command::new(BIN).args(args).env("FORESTAGE_SOCKET", self.socket()).env("NO_COLOR", "1").output().unwrap()
+        Command::new(BIN)
+            .args(args)
+            .env("FORESTAGE_SOCKET", self.socket())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
     }
 
     pub fn volume(&self, name: &str, content: &[u8]) {
@@ -220,7 +229,9 @@ pub fn processes_of(dir: &Path) -> Vec<u32> {
     for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
         let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environ.windows(needle.len()).any(|w| w == needle) && environ.windows(15).any(|w| w == b"FORESTAGE_TASK=".as_slice()) {
+        if environ.windows(needle.len()).any(|w| w == needle)
+            && environ.windows(15).any(|w| w == b"FORESTAGE_TASK=".as_slice())
+        {
             found.push(pid);
         }
     }

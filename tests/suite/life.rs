@@ -48,7 +48,10 @@ fn a_chain_copies_and_verifies_real_files() {
     assert!(copied["usage"]["wall_ms"].as_f64().unwrap() > 0.0);
     let objects = house.get("/v1/cache/objects");
     let names: Vec<_> = objects.as_array().unwrap().iter().map(|o| o["object"].as_str().unwrap()).collect();
-    assert!(names.contains(&"copies:vol-1/copy.img"), "the output was adopted and outlived its task: {names:?}");
+    assert!(
+        names.contains(&"copies:vol-1/copy.img"),
+        "the output was adopted and outlived its task: {names:?}"
+    );
 }
 
 #[test]
@@ -97,10 +100,13 @@ fn the_environment_is_built_from_nothing() {
     let log = String::from_utf8(house.cli(&["log", &id.to_string()]).stdout).unwrap();
     let names: Vec<&str> = log.lines().filter_map(|l| l.split('=').next()).collect();
     for name in &names {
-        let ours = name.starts_with("FORESTAGE_") || ["HOME", "LANG", "PATH", "PWD", "TMPDIR", "SHLVL", "_", "OLDPWD"].contains(name);
+        let ours = name.starts_with("FORESTAGE_")
+            || ["HOME", "LANG", "PATH", "PWD", "TMPDIR", "SHLVL", "_", "OLDPWD"].contains(name);
         assert!(ours, "{name} leaked into a task: {log}");
     }
-    for line in ["FORESTAGE_ENTITY=vol-9", "FORESTAGE_ARG_LEVEL=4", "FORESTAGE_ATTEMPT=1", "FORESTAGE_TYPE=env"] {
+    for line in
+        ["FORESTAGE_ENTITY=vol-9", "FORESTAGE_ARG_LEVEL=4", "FORESTAGE_ATTEMPT=1", "FORESTAGE_TYPE=env"]
+    {
         assert!(log.lines().any(|l| l == line), "{line} is missing: {log}");
     }
     assert!(names.contains(&"FORESTAGE_SLOT"));
@@ -180,9 +186,19 @@ fn prediction_learns_the_chain_and_sums_to_one() {
 fn the_heatmap_comes_as_text_json_svg_and_png() {
     let mut house = House::new(TYPES);
     house.start();
-    until("a sample", || house.get("/v1/heatmap?by=worker&metric=cpu&last_s=60")["rows"].as_array().map(|_| ()));
+    until("a sample", || {
+        house.get("/v1/heatmap?by=worker&metric=cpu&last_s=60")["rows"].as_array().map(|_| ())
+    });
     let (svg, png) = (house.path("h.svg"), house.path("h.png"));
-    let drawn = house.cli(&["heatmap", "--by", "worker", "--svg", svg.to_str().unwrap(), "--png", png.to_str().unwrap()]);
+    let drawn = house.cli(&[
+        "heatmap",
+        "--by",
+        "worker",
+        "--svg",
+        svg.to_str().unwrap(),
+        "--png",
+        png.to_str().unwrap(),
+    ]);
     assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
     assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg"));
     assert!(std::fs::read(png).unwrap().starts_with(b"\x89PNG"));

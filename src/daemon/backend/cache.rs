@@ -84,9 +84,12 @@ impl Hub {
         }
         match (&order.task_type, &order.entity) {
             (Some(t), Some(entity)) => {
-                let id = self.names.catalogue.find(t).ok_or_else(|| not_found(format!("no task type `{t}`")))?;
+                let id =
+                    self.names.catalogue.find(t).ok_or_else(|| not_found(format!("no task type `{t}`")))?;
                 let spec = self.names.catalogue.get(id);
-                spec.entity_pattern.check(entity).map_err(|why| bad("bad_value", format!("entity `{entity}` {why}")))?;
+                spec.entity_pattern
+                    .check(entity)
+                    .map_err(|why| bad("bad_value", format!("entity `{entity}` {why}")))?;
                 objects.extend(derived_inputs(spec, entity, &self.places));
             }
             (None, None) => {}
@@ -113,7 +116,10 @@ impl Hub {
         }
     }
 
-    pub(super) async fn stage_objects(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error> {
+    pub(super) async fn stage_objects(
+        &self,
+        order: wire::CacheOrder,
+    ) -> Result<Vec<wire::CacheAnswer>, Error> {
         let objects = self.some_ordered(&order)?;
         let mut answers = Vec::new();
         for cache in self.asked_caches(order.cache.as_deref())? {
@@ -125,7 +131,8 @@ impl Hub {
 
     async fn stage_one(&self, cache: CacheId, object: &ObjectName, wait: bool) -> wire::CacheAnswer {
         let known = object.clone();
-        let there = actor::look(&self.house.caches[usize::from(cache.0)], move |c| c.get(&known).map(|e| e.bytes));
+        let there =
+            actor::look(&self.house.caches[usize::from(cache.0)], move |c| c.get(&known).map(|e| e.bytes));
         if let Ok(Some(bytes)) = there.await {
             return wire::CacheAnswer { bytes: Some(bytes), ..self.answer(cache, object, "present") };
         }
@@ -137,11 +144,17 @@ impl Hub {
         match staged.await {
             Ok(Ok(bytes)) => wire::CacheAnswer { bytes: Some(bytes), ..self.answer(cache, object, "staged") },
             Ok(Err(e)) => wire::CacheAnswer { error: Some(e), ..self.answer(cache, object, "failed") },
-            Err(e) => wire::CacheAnswer { error: Some(e.to_string()), ..self.answer(cache, object, "failed") },
+            Err(e) => {
+                wire::CacheAnswer { error: Some(e.to_string()), ..self.answer(cache, object, "failed") }
+            }
         }
     }
 
-    pub(super) async fn pin_objects(&self, order: wire::CacheOrder, pin: bool) -> Result<Vec<wire::CacheAnswer>, Error> {
+    pub(super) async fn pin_objects(
+        &self,
+        order: wire::CacheOrder,
+        pin: bool,
+    ) -> Result<Vec<wire::CacheAnswer>, Error> {
         let objects = self.some_ordered(&order)?;
         let mut answers = Vec::new();
         for cache in self.asked_caches(order.cache.as_deref())? {
@@ -165,7 +178,10 @@ impl Hub {
         Ok(answers)
     }
 
-    pub(super) async fn evict_objects(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error> {
+    pub(super) async fn evict_objects(
+        &self,
+        order: wire::CacheOrder,
+    ) -> Result<Vec<wire::CacheAnswer>, Error> {
         let objects = self.some_ordered(&order)?;
         let mut answers = Vec::new();
         for cache in self.asked_caches(order.cache.as_deref())? {
@@ -182,7 +198,10 @@ impl Hub {
         Ok(answers)
     }
 
-    pub(super) async fn verify_objects(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error> {
+    pub(super) async fn verify_objects(
+        &self,
+        order: wire::CacheOrder,
+    ) -> Result<Vec<wire::CacheAnswer>, Error> {
         let named = self.ordered(&order)?;
         let mut answers = Vec::new();
         for cache in self.asked_caches(order.cache.as_deref())? {
@@ -196,8 +215,12 @@ impl Hub {
                 let verdict = addr.send(Verify(object.clone())).await.map_err(gone)?;
                 answers.push(match verdict {
                     None => self.answer(cache, &object, "absent"),
-                    Some(Ok(bytes)) => wire::CacheAnswer { bytes: Some(bytes), ..self.answer(cache, &object, "whole") },
-                    Some(Err(e)) => wire::CacheAnswer { error: Some(e), ..self.answer(cache, &object, "damaged") },
+                    Some(Ok(bytes)) => {
+                        wire::CacheAnswer { bytes: Some(bytes), ..self.answer(cache, &object, "whole") }
+                    }
+                    Some(Err(e)) => {
+                        wire::CacheAnswer { error: Some(e), ..self.answer(cache, &object, "damaged") }
+                    }
                 });
             }
         }

@@ -81,7 +81,8 @@ impl Hub {
         let id = self.worker_id(&worker)?;
         let standings = self.standings().await?;
         let (tx, rx) = oneshot::channel();
-        let ask = LookAtRoster(Box::new(move |r| _ = tx.send(r.profile(id).map(|(p, h)| (p.clone(), h.clone())))));
+        let ask =
+            LookAtRoster(Box::new(move |r| _ = tx.send(r.profile(id).map(|(p, h)| (p.clone(), h.clone())))));
         self.house.roster.send(ask).await.map_err(gone)?;
         let stopping = || Error::Unavailable { message: "the daemon is stopping".into() };
         let (profile, host) = rx.await.map_err(|_| stopping())?.ok_or_else(stopping)?;
@@ -173,17 +174,30 @@ impl Hub {
 
     /// Tasks that are queued for a worker by the tentative plan.
     async fn known_for(&self, worker: WorkerId) -> Result<Vec<wire::RunningTask>, Error> {
-        let known = dispatch::look(&self.house.dispatch, move |d, now| d.planned_for(worker, now)).await.map_err(gone)?;
+        let known = dispatch::look(&self.house.dispatch, move |d, now| d.planned_for(worker, now))
+            .await
+            .map_err(gone)?;
         Ok(known.iter().map(|t| self.running(t)).collect())
     }
 
     pub(super) async fn draw_heatmap(&self, q: wire::HeatmapQuery) -> Result<Heatmap, Error> {
-        let by: Grain = q.by.as_deref().unwrap_or("worker").parse().map_err(|e: monitor::NameError| bad("bad_value", e.to_string()))?;
-        let metric: Metric =
-            q.metric.as_deref().unwrap_or("heat").parse().map_err(|e: monitor::NameError| bad("bad_value", e.to_string()))?;
+        let by: Grain =
+            q.by.as_deref()
+                .unwrap_or("worker")
+                .parse()
+                .map_err(|e: monitor::NameError| bad("bad_value", e.to_string()))?;
+        let metric: Metric = q
+            .metric
+            .as_deref()
+            .unwrap_or("heat")
+            .parse()
+            .map_err(|e: monitor::NameError| bad("bad_value", e.to_string()))?;
         let last_s = q.last_s.unwrap_or(600.0);
         if !(1.0..=30.0 * 86_400.0).contains(&last_s) {
-            return Err(bad("bad_value", format!("last_s is {last_s}; accepted: 1 to 2592000 (thirty days)")));
+            return Err(bad(
+                "bad_value",
+                format!("last_s is {last_s}; accepted: 1 to 2592000 (thirty days)"),
+            ));
         }
         let columns = q.columns.unwrap_or(60);
         if !(1..=1_000).contains(&columns) {
@@ -192,7 +206,15 @@ impl Hub {
         let map = monitor::actor::look(&self.house.monitor, move |m, now| {
             let from = now - Span::from_s(last_s);
             let forecast = (columns / 10).max(1);
-            m.heatmap(&MapRequest { by, metric, from, to: now, columns, forecast, rows: crate::draw::MAX_ROWS })
+            m.heatmap(&MapRequest {
+                by,
+                metric,
+                from,
+                to: now,
+                columns,
+                forecast,
+                rows: crate::draw::MAX_ROWS,
+            })
         });
         map.await.map_err(gone)?.map_err(|e| match e {
             MapError::Nothing { .. } => not_found(e.to_string()),
@@ -226,7 +248,11 @@ impl Hub {
             }
         };
         let type_name = |t: crate::flow::TypeId| {
-            if usize::from(t.0) < self.names.catalogue.len() { self.names.catalogue.name(t).to_owned() } else { "–".into() }
+            if usize::from(t.0) < self.names.catalogue.len() {
+                self.names.catalogue.name(t).to_owned()
+            } else {
+                "–".into()
+            }
         };
         Ok(wire::Savings {
             staging: staging_name(self.config.staging.mode).into(),

@@ -55,12 +55,17 @@ impl Hub {
     fn delay(&self, delay_s: Option<f64>) -> Result<Option<crate::time::Time>, Error> {
         match delay_s {
             None => Ok(None),
-            Some(s) if (0.0..=10.0 * 365.0 * 86_400.0).contains(&s) => Ok(Some(self.clock.now() + Span::from_s(s))),
+            Some(s) if (0.0..=10.0 * 365.0 * 86_400.0).contains(&s) => {
+                Ok(Some(self.clock.now() + Span::from_s(s)))
+            }
             Some(s) => Err(bad("bad_value", format!("delay_s is {s}; accepted: 0 to 315360000 (ten years)"))),
         }
     }
 
-    pub(super) async fn submit_tasks(&self, submits: Vec<wire::Submit>) -> Result<Vec<wire::Submitted>, Error> {
+    pub(super) async fn submit_tasks(
+        &self,
+        submits: Vec<wire::Submit>,
+    ) -> Result<Vec<wire::Submitted>, Error> {
         let refused = |e: &Error| wire::Submitted { id: None, existing: false, error: Some(e.body()) };
         let mut answers: Vec<Option<wire::Submitted>> = Vec::with_capacity(submits.len());
         let mut good = Vec::with_capacity(submits.len());
@@ -207,7 +212,9 @@ impl Hub {
             return Err(bad("bad_value", format!("limit is {limit}; accepted: 1 to {}", LIST.1)));
         }
         let task_type = match &f.task_type {
-            Some(name) => Some(self.names.catalogue.find(name).ok_or_else(|| not_found(format!("no task type `{name}`")))?),
+            Some(name) => Some(
+                self.names.catalogue.find(name).ok_or_else(|| not_found(format!("no task type `{name}`")))?,
+            ),
             None => None,
         };
         let before = f.before.unwrap_or(u64::MAX);
@@ -232,7 +239,12 @@ impl Hub {
         Ok(tasks)
     }
 
-    async fn list_finished(&self, f: &wire::TaskFilter, before: u64, limit: usize) -> Result<Vec<wire::Task>, Error> {
+    async fn list_finished(
+        &self,
+        f: &wire::TaskFilter,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<wire::Task>, Error> {
         let states = match f.state {
             None => vec![],
             Some(State::Done) => vec![DoneState::Done],
@@ -251,7 +263,8 @@ impl Hub {
                 // near each other, so a few pages more than asked for are enough to merge them.
                 loop {
                     let page = r.finished(&filter, cursor, limit.max(100))?;
-                    let ids: Vec<TaskId> = page.rows.iter().map(|d| d.id).filter(|id| id.0 < before).collect();
+                    let ids: Vec<TaskId> =
+                        page.rows.iter().map(|d| d.id).filter(|id| id.0 < before).collect();
                     let mut rows: std::collections::BTreeMap<TaskId, TaskRow> =
                         r.bodies(&ids)?.into_iter().map(|row| (row.id, row)).collect();
                     for done in page.rows {
@@ -271,7 +284,12 @@ impl Hub {
         Ok(found.iter().map(|(row, done)| self.finish(self.from_row(row), done)).collect())
     }
 
-    pub(super) async fn read_log(&self, id: u64, attempt: Option<u32>, offset: u64) -> Result<LogPart, Error> {
+    pub(super) async fn read_log(
+        &self,
+        id: u64,
+        attempt: Option<u32>,
+        offset: u64,
+    ) -> Result<LogPart, Error> {
         let task = self.show_task(id).await?;
         let attempt = attempt.unwrap_or(task.attempts);
         let ended = task.state != State::Running || attempt < task.attempts;
@@ -301,7 +319,8 @@ impl Hub {
     pub(super) async fn retry_task(&self, id: u64) -> Result<wire::Task, Error> {
         let stored = self.stored(id).await?;
         let task = self.names.task(&stored.task, &self.places);
-        let task = task.map_err(|why| Error::Conflict { message: format!("task {id} cannot be tried again: {why}") })?;
+        let task = task
+            .map_err(|why| Error::Conflict { message: format!("task {id} cannot be tried again: {why}") })?;
         let attempts = stored.done.first().map_or(0, |d| d.attempts);
         let retried = self.house.dispatch.send(Retry(Arc::new(task), attempts)).await.map_err(gone)?;
         retried.map_err(not_possible)?;
@@ -310,7 +329,10 @@ impl Hub {
 
     pub(super) async fn edit_task(&self, id: u64, edit: wire::Edit) -> Result<wire::Task, Error> {
         if let Some(p) = edit.priority.filter(|p| *p > task::PRIORITY_LIMIT) {
-            return Err(bad("bad_value", format!("priority is {p}; accepted: 0 to {}", task::PRIORITY_LIMIT)));
+            return Err(bad(
+                "bad_value",
+                format!("priority is {p}; accepted: 0 to {}", task::PRIORITY_LIMIT),
+            ));
         }
         let edit = Edit { priority: edit.priority, not_before: self.delay(edit.delay_s)? };
         let amended = self.house.dispatch.send(Amend(TaskId(id), edit)).await.map_err(gone)?;

@@ -46,7 +46,12 @@ impl Hub {
             }
             (None, Some((worker, token, factors))) => {
                 lines.push(line("placed", format!("at {}: {}", self.worker_name(*worker), product(factors))));
-                format!("task {} {name} {who} runs at {}, attempt {}", w.task.id, self.worker_name(*worker), token.attempt)
+                format!(
+                    "task {} {name} {who} runs at {}, attempt {}",
+                    w.task.id,
+                    self.worker_name(*worker),
+                    token.attempt
+                )
             }
             _ => format!("task {} {name} {who} is {}", w.task.id, w.state),
         };
@@ -88,12 +93,20 @@ impl Hub {
             };
             inputs = a.inputs;
         }
-        Ok(wire::Why { title: format!("task {id} {} {who}{how}", task.task_type), lines, candidates: vec![], inputs })
+        Ok(wire::Why {
+            title: format!("task {id} {} {who}{how}", task.task_type),
+            lines,
+            candidates: vec![],
+            inputs,
+        })
     }
 
     async fn explain_staging(&self, objects: Vec<ObjectName>) -> Result<Vec<wire::WhyLine>, Error> {
         let decided = crate::prefetch::actor::look(&self.house.prefetch, move |a, _, _| {
-            objects.iter().flat_map(|o| a.decisions(o).take(1).cloned().collect::<Vec<_>>()).collect::<Vec<_>>()
+            objects
+                .iter()
+                .flat_map(|o| a.decisions(o).take(1).cloned().collect::<Vec<_>>())
+                .collect::<Vec<_>>()
         });
         Ok(decided.await.map_err(gone)?.iter().map(|r| line("staged", self.decision(r))).collect())
     }
@@ -108,7 +121,11 @@ impl Hub {
         };
         let ready = r.ready.map_or_else(String::new, |t| {
             let ahead = r.candidate.due.since(t);
-            if ahead > Span::ZERO { format!(", ready {ahead} ahead") } else { format!(", ready {} late", t.since(r.candidate.due)) }
+            if ahead > Span::ZERO {
+                format!(", ready {ahead} ahead")
+            } else {
+                format!(", ready {} late", t.since(r.candidate.due))
+            }
         });
         let who = r.candidate.entity.as_deref().map(|e| format!(" for {e}")).unwrap_or_default();
         format!(
@@ -134,19 +151,25 @@ impl Hub {
         let mut lines = Vec::new();
         for (cache, addr) in self.config.caches.iter().zip(&self.house.caches) {
             let asked = object.clone();
-            let entry = crate::cache::actor::look(addr, move |c| c.get(&asked).map(|e| (e.clone(), c.need(&asked))));
+            let entry =
+                crate::cache::actor::look(addr, move |c| c.get(&asked).map(|e| (e.clone(), c.need(&asked))));
             if let Some((e, need)) = entry.await.map_err(gone)? {
                 let need = need.map_or_else(
                     || "no forecast needs it".into(),
                     |n| format!("needed in {} with p {:.2}", n.due.since(self.clock.now()), n.p),
                 );
-                lines.push(line("cached", format!("in {}, {} bytes, used {} times; {need}", cache.name, e.bytes, e.uses)));
+                lines.push(line(
+                    "cached",
+                    format!("in {}, {} bytes, used {} times; {need}", cache.name, e.bytes, e.uses),
+                ));
             }
         }
         let there = !lines.is_empty();
-        lines.extend(decided.iter().map(|r| {
-            line("decided", format!("{}: {}", ago(r.at, self.clock.now()), self.decision(r)))
-        }));
+        lines.extend(
+            decided
+                .iter()
+                .map(|r| line("decided", format!("{}: {}", ago(r.at, self.clock.now()), self.decision(r)))),
+        );
         let state = match (there, decided.is_empty()) {
             (true, _) => "is cached",
             (false, false) => "is not cached",
@@ -164,7 +187,10 @@ impl Hub {
             .iter()
             .take(SHOWN)
             .map(|t| {
-                let text = format!("p {:.2} = affinity {:.2} × (1 − heat {:.2}) × history {:.2}, normalised", t.p, t.affinity, t.heat, t.history);
+                let text = format!(
+                    "p {:.2} = affinity {:.2} × (1 − heat {:.2}) × history {:.2}, normalised",
+                    t.p, t.affinity, t.heat, t.history
+                );
                 line(&t.task_type, text)
             })
             .collect();
@@ -176,7 +202,12 @@ impl Hub {
         lines.extend(prediction.known.iter().map(|t| {
             line("planned", format!("task {} {} {}", t.id, t.task_type, t.entity.as_deref().unwrap_or("")))
         }));
-        Ok(wire::Why { title: format!("worker {worker}: what it is expected to be asked next"), lines, candidates: vec![], inputs: vec![] })
+        Ok(wire::Why {
+            title: format!("worker {worker}: what it is expected to be asked next"),
+            lines,
+            candidates: vec![],
+            inputs: vec![],
+        })
     }
 }
 

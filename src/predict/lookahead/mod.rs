@@ -197,7 +197,15 @@ impl Lookahead {
         }
         // While a task of it waits or runs, the gap that counts has not begun.
         let since = if e.pending.is_empty() { e.since } else { now };
-        let mut roll = Roll { ahead: self, e, now, since, horizon_s: self.horizon().as_s(), found: BTreeMap::new(), path: vec![] };
+        let mut roll = Roll {
+            ahead: self,
+            e,
+            now,
+            since,
+            horizon_s: self.horizon().as_s(),
+            found: BTreeMap::new(),
+            path: vec![],
+        };
         roll.step(&past, 1.0, 0.0, 0.0, 1);
         let mut expected: Vec<Expected> = roll
             .found
@@ -219,7 +227,9 @@ impl Lookahead {
     pub fn expected_all(&self, now: Time, limit: usize) -> Vec<Expected> {
         let latest = self.order.iter().rev().take(limit.saturating_mul(4));
         let mut all: Vec<Expected> = latest.flat_map(|(_, e)| self.expected(e, now)).collect();
-        all.sort_by(|a, b| b.p.total_cmp(&a.p).then(a.entity.cmp(&b.entity)).then(a.task_type.cmp(&b.task_type)));
+        all.sort_by(|a, b| {
+            b.p.total_cmp(&a.p).then(a.entity.cmp(&b.entity)).then(a.task_type.cmp(&b.task_type))
+        });
         all.truncate(limit);
         all
     }
