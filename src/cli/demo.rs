@@ -29,6 +29,7 @@ pub struct Args {
 ///
 /// # Errors
 /// What went wrong, in words that say what to do.
+#[allow(clippy::print_stdout, reason = "a command's output")]
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let report = demo::run(demo::Options {
         seed: args.seed,

@@ -51,6 +51,7 @@ struct Cli {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it, and it lives as long as the program")]
 enum Command {
     Serve(serve::Args),
     CheckConfig(check_config::Args),

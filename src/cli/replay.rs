@@ -162,6 +162,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "a command's output")]
 fn types(a: Types) -> anyhow::Result<ExitCode> {
     let options = replay::types::Options {
         baseline: a.baseline.map(|b| match b {
@@ -223,6 +224,7 @@ fn types(a: Types) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+#[allow(clippy::print_stdout, reason = "a command's output")]
 fn objects(a: Objects) -> anyhow::Result<ExitCode> {
     let options = replay::objects::Options {
         capacity: match a.capacity {

@@ -33,6 +33,7 @@ impl Look {
     }
 
     /// A pipe.
+    #[cfg(test)]
     pub fn plain() -> Look {
         Look { terminal: false, colour: Colour::None, width: None, zone: Zone::UTC, now: None }
     }

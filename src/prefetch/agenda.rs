@@ -76,6 +76,9 @@ impl Default for Settings {
     }
 }
 
+/// Objects of one pool with their need: when and how likely, or none any more.
+pub type Needs = Vec<(ObjectName, Option<(Time, f64)>)>;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -96,7 +99,7 @@ pub enum Action {
         /// The pool.
         cache: CacheId,
         /// Changes since the last one.
-        needs: Vec<(ObjectName, Option<(Time, f64)>)>,
+        needs: Needs,
     },
     /// What staging as a whole may use now.
     Budget {
@@ -374,7 +377,7 @@ impl Agenda {
         if std::mem::take(&mut self.heat_changed) {
             out.push(self.budget());
         }
-        let mut ranks: BTreeMap<CacheId, Vec<(ObjectName, Option<(Time, f64)>)>> = BTreeMap::new();
+        let mut ranks: BTreeMap<CacheId, Needs> = BTreeMap::new();
         let mut wanted: Vec<(Time, Key, Candidate)> = Vec::new();
         for key in std::mem::take(&mut self.dirty) {
             let candidate = self.candidates.get(&key);

@@ -99,7 +99,7 @@ impl Hub {
     }
 
     /// An unfinished task as the queue has it.
-    pub(super) fn from_why(&self, w: &Why) -> wire::Task {
+    pub(super) fn of_why(&self, w: &Why) -> wire::Task {
         let t = &w.task;
         wire::Task {
             id: t.id.0,
@@ -130,7 +130,7 @@ impl Hub {
         }
     }
 
-    fn from_row(&self, row: &TaskRow) -> wire::Task {
+    fn of_row(&self, row: &TaskRow) -> wire::Task {
         // A type that is configured no more still shows what can be shown.
         let task = self.names.task(row, &self.places).ok();
         let list = |objects: Option<Vec<String>>| objects.unwrap_or_default();
@@ -184,8 +184,8 @@ impl Hub {
     }
 
     /// A task as the record has it.
-    pub(super) fn from_stored(&self, s: &Stored) -> wire::Task {
-        let mut t = self.from_row(&s.task);
+    pub(super) fn of_stored(&self, s: &Stored) -> wire::Task {
+        let mut t = self.of_row(&s.task);
         if let Some(live) = &s.live {
             t.state = state_of_live(live.state);
             t.attempts = live.attempt;
@@ -201,9 +201,9 @@ impl Hub {
 
     pub(super) async fn show_task(&self, id: u64) -> Result<wire::Task, Error> {
         if let Some(why) = actor::why(&self.house.dispatch, TaskId(id), false).await.map_err(gone)? {
-            return Ok(self.from_why(&why));
+            return Ok(self.of_why(&why));
         }
-        Ok(self.from_stored(&self.stored(id).await?))
+        Ok(self.of_stored(&self.stored(id).await?))
     }
 
     pub(super) async fn list_tasks(&self, f: wire::TaskFilter) -> Result<Vec<wire::Task>, Error> {
@@ -230,7 +230,7 @@ impl Hub {
         })
         .await
         .map_err(gone)?;
-        let mut tasks: Vec<wire::Task> = live.iter().map(|w| self.from_why(w)).collect();
+        let mut tasks: Vec<wire::Task> = live.iter().map(|w| self.of_why(w)).collect();
         tasks.extend(self.list_finished(&f, before, limit).await?);
         // A task may have ended between the two looks: the record's word is the newer one.
         tasks.sort_by(|a, b| b.id.cmp(&a.id).then(b.ended_s.is_some().cmp(&a.ended_s.is_some())));
@@ -281,7 +281,7 @@ impl Hub {
                 }
             })
             .await?;
-        Ok(found.iter().map(|(row, done)| self.finish(self.from_row(row), done)).collect())
+        Ok(found.iter().map(|(row, done)| self.finish(self.of_row(row), done)).collect())
     }
 
     pub(super) async fn read_log(

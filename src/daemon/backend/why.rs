@@ -70,7 +70,7 @@ impl Hub {
 
     async fn explain_ended(&self, id: u64) -> Result<wire::Why, Error> {
         let stored = self.stored(id).await?;
-        let task = self.from_stored(&stored);
+        let task = self.of_stored(&stored);
         let kept = stored.done.first().and_then(|d| Kept::from_bytes(&d.outcome).ok());
         let who = task.entity.clone().unwrap_or_default();
         let mut lines = Vec::new();

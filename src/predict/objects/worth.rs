@@ -8,9 +8,9 @@
 use super::snapshot::{Bad, Reader, Writer};
 
 /// Threshold where nothing has been wasted.
-const TAU: f64 = 0.33;
+const TAU: f64 = 0.35;
 /// Threshold for each share of wasted bytes.
-const SLOPE: f64 = 0.8;
+const SLOPE: f64 = 0.5;
 /// The highest threshold.
 const TAU_MAX: f64 = 0.7;
 /// Accesses of mean size that the account starts with, so that a first mistake is not everything.

@@ -40,7 +40,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let whole = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     // f lies in [−½, ½]: Taylor's series of 2^f.
     let f = x - (rounded - ROUND);
-    let p = 1.0 + f * (0.693_147_2 + f * (0.240_226_5 + f * (0.055_504_1 + f * 0.009_618_1)));
+    let p = 1.0 + f * (std::f32::consts::LN_2 + f * (0.240_226_5 + f * (0.055_504_1 + f * 0.009_618_1)));
     f32::from_bits(((whole + 127) as u32) << 23) * p
 }
 

@@ -78,10 +78,8 @@ impl Names {
         for i in 0..n {
             let name = from.text()?;
             // The last one stands for all others, whatever it is called.
-            if i < self.max - 1 {
-                if self.numbers.insert(name.into(), i as Symbol).is_some() {
-                    return Err(Error::Malformed { what: "a name that stands twice" });
-                }
+            if i < self.max - 1 && self.numbers.insert(name.into(), i as Symbol).is_some() {
+                return Err(Error::Malformed { what: "a name that stands twice" });
             }
             self.list.push(name.into());
         }

@@ -68,6 +68,13 @@ impl Lanes {
     }
 }
 
+/// The rest classes hear the first two features only (nothing, and the last type): more told them nothing, and
+/// cost a third of the time.
+#[inline(always)]
+fn relevant(features: &[Feature], block: u32) -> &[Feature] {
+    if block == REST_BLOCK { &features[..features.len().min(2)] } else { features }
+}
+
 /// The weights.
 #[derive(Clone, Debug)]
 pub(super) struct Regression {
@@ -98,7 +105,7 @@ impl Regression {
     pub fn scores(&self, features: &[Feature], lanes: &Lanes) -> Row {
         let mut by_block = [[0.0f32; LANES]; ROW];
         for (z, &block) in by_block.iter_mut().zip(lanes.blocks()) {
-            for &f in features {
+            for &f in relevant(features, block) {
                 let line = &self.lines[self.at(f, block)];
                 for i in 0..LANES {
                     z[i] += line.weights[i];
@@ -126,7 +133,7 @@ impl Regression {
         }
         for (b, &block) in lanes.blocks().iter().enumerate() {
             if any[b] {
-                self.step(features, block, &errors[b]);
+                self.step(relevant(features, block), block, &errors[b]);
             }
         }
     }
