@@ -8,7 +8,7 @@
 //! - [`work`]: what a task does; the daemon runs this same program with another first argument.
 //! - [`settings`], [`scratch`], [`process`], [`client`]: the daemon's configuration, its folder, its process, its socket.
 //! - [`side`]: the stream played through one daemon. [`report`]: both sides side by side.
-//! - [`bench`] and [`workload`]: other workloads through the same machinery, for `scripts/bench-staging`.
+//! - [`mod@bench`] and [`workload`]: other workloads through the same machinery, for `scripts/bench-staging`.
 
 pub mod bench;
 pub mod client;

@@ -2,7 +2,7 @@
 //!
 //! A chain is create → copy → verify → (replicate) → delete on one volume. A tenth of the steps depart from it:
 //! a verification is left out, or a task reads an object that nothing announced. Arrivals are a Poisson process
-//! whose rate loads the slots to [`LOAD`] if each task fetched all its data itself.
+//! whose rate loads the slots to `LOAD` if each task fetched all its data itself.
 
 use super::image::{self, Volume};
 use super::server::Link;

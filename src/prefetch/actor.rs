@@ -3,7 +3,7 @@
 //! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Plan`], [`Writing`]), the predictor
 //!   ([`Foreseen`]), caches ([`Cached`]), the monitor ([`Heat`]), those who learn ([`Learned`]), people
 //!   ([`Stage`]).
-//! - **Asks** caches for room ([`Reserve`], [`Commit`]); everything that waits runs in futures of its own
+//! - **Asks** caches for room ([`Reserve`](crate::message::Reserve), [`Commit`](crate::message::Commit)); everything that waits runs in futures of its own
 //!   (`carry.rs`, `demand.rs`), so one slow source holds up nobody else.
 //! - **Tells** caches what the forecast needs ([`Rank`]), the monitor what was transferred, the diary.
 //! - **After it stops**: transfers end; their beginnings stay in the pools' `tmp/` and are gone on with.
