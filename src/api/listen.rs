@@ -91,9 +91,13 @@ pub struct Listener {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     path: PathBuf,
-    /// Device and inode; `None` for an inherited socket, which belongs to who made it.
-    identity: Option<(u64, u64)>,
+    /// `None` for an inherited socket, which belongs to who made it.
+    identity: Option<Identity>,
 }
+
+/// Which file this is: device, inode, and when it was made, because a number is given to the next file as soon
+/// as it is free (seconds and nanoseconds; nothing writes into a socket's file, so this time stays).
+type Identity = (u64, u64, i64, i64);
 
 impl Socket {
     /// Where it is.
@@ -101,18 +105,21 @@ impl Socket {
         &self.path
     }
 
-    /// Removes the file, unless it was inherited or another daemon has put its own there.
+    /// Removes the file, unless it was inherited or another daemon has put its own there. Called when our own
+    /// listener is gone: as long as anybody answers, the file stays.
     pub fn remove(&self) {
         let Some(identity) = self.identity else { return };
-        if identity_of(&self.path).is_some_and(|found| found == identity) {
+        let ours = identity_of(&self.path) == Some(identity);
+        // Two sockets made within one tick of the kernel's clock can look the same; the answer tells them apart.
+        if ours && matches!(answers(&self.path), Ok(false)) {
             // Nothing is lost if it stays: the next daemon replaces a stale socket.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-fn identity_of(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
+fn identity_of(path: &Path) -> Option<Identity> {
+    std::fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec()))
 }
 
 impl Listener {
@@ -215,23 +222,27 @@ fn clear_stale(path: &Path) -> Result<(), ListenError> {
     if !found.file_type().is_socket() {
         return Err(ListenError::NoSocket(path.to_owned()));
     }
-    let fd = rustix::net::socket_with(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::STREAM,
-        rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
-        None,
-    )
-    .map_err(|e| system("make a socket to test", path, e.into()))?;
+    if answers(path)? {
+        return Err(ListenError::Live(path.to_owned()));
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(system("remove the stale socket", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether somebody listens on a socket.
+fn answers(path: &Path) -> Result<bool, ListenError> {
+    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    let stream = rustix::net::SocketType::STREAM;
+    let fd = rustix::net::socket_with(rustix::net::AddressFamily::UNIX, stream, flags, None)
+        .map_err(|e| system("make a socket to test", path, e.into()))?;
     let address = rustix::net::SocketAddrUnix::new(path);
     let address = address.map_err(|e| system("name the socket", path, e.into()))?;
     match rustix::net::connect(fd.as_fd(), &address) {
         // A full queue (EAGAIN) is a daemon that is busy, not one that is gone.
-        Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(ListenError::Live(path.to_owned())),
-        Err(rustix::io::Errno::CONNREFUSED) => match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(system("remove the stale socket", path, e)),
-            _ => Ok(()),
-        },
-        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Ok(true),
+        Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT) => Ok(false),
         Err(e) => Err(system("test whether a daemon listens on", path, e.into())),
     }
 }

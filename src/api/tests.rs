@@ -639,7 +639,11 @@ async fn the_socket_replaces_a_stale_one_and_no_other() {
     let second = Listener::bind(&grouped).unwrap();
     file.remove();
     assert!(path.exists(), "the first one's file is gone; this is the second one's");
-    second.socket().remove();
+    let file = second.socket();
+    file.remove();
+    assert!(path.exists(), "it answers still");
+    drop(second);
+    file.remove();
     assert!(!path.exists());
 
     std::fs::write(&path, "not a socket").unwrap();

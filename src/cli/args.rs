@@ -4,17 +4,17 @@ use crate::config::unit;
 use crate::time::Span;
 use std::path::PathBuf;
 
-/// What every command that asks the daemon takes.
+/// What every command that asks the daemon takes, also behind a command's own command (`cache list --socket`).
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Common {
     /// The daemon's socket [default: that of the configuration].
-    #[arg(long, value_name = "PATH", env = "FORESTAGE_SOCKET", help_heading = "Connection")]
+    #[arg(long, value_name = "PATH", env = "FORESTAGE_SOCKET", global = true, help_heading = "Connection")]
     pub socket: Option<PathBuf>,
     /// The configuration that names the socket, when --socket does not.
-    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
     pub config: Option<PathBuf>,
     /// Print JSON for programs: one object a line.
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
 }
 

@@ -40,6 +40,7 @@ pub(super) fn text(v: &Savings, look: &Look) -> String {
         ("late", of(v.late, v.staged, "staged")),
         ("wasted", of(v.wasted, v.staged, "staged").map(|t| format!("{t}, {}", say::bytes(v.wasted_bytes)))),
         ("harmful", Some(v.harmful.to_string())),
+        ("forecasts right", of(v.forecasts_right, v.forecasts, "forecasts").filter(|_| v.forecasts > 0)),
         ("turned off", (!v.off.is_empty()).then(|| v.off.join("\n"))),
     ]));
     if !v.lines.is_empty() {

@@ -214,32 +214,74 @@ async fn workers_and_profiles_read_as_tables() {
     d.memory.start(1);
     d.memory.start(2);
     insta::assert_snapshot!(say(&d, &["workers"]).await, @r"
-    WORKER  SLOTS  RUNNING           NEXT (forecast)  CACHE               BEST AT
+    WORKER  SLOTS  RUNNING           NEXT (forecast)  CACHE             BEST AT
     fast    2 / 4  copy vol-0412 +1  copy .52 ▅       ssd 38 of 50 GiB  copy 1.9×
     ");
-    insta::assert_snapshot!(say(&d, &["profile", "fast"]).await, @"");
+    insta::assert_snapshot!(say(&d, &["profile", "fast"]).await, @r"
+    TYPE  AFFINITY  SPEED  SEEN  SUCCESS   TIME     CPU    MEMORY     DISK  NET  LAST
+    copy       .62   1.9×    42      .98  1.9 s  850 ms  45.8 MiB  1.9 GiB  0 B  12 min ago
+    ");
     assert_eq!(run(&d, &["profile", "slow"]).await.1, Exit::Refused);
 }
 
 #[tokio::test]
 async fn predictions_read_as_tables_with_bars() {
     let d = Daemon::start();
-    insta::assert_snapshot!(say(&d, &["predict"]).await, @"");
-    insta::assert_snapshot!(say(&d, &["predict", "fast", "--explain"]).await, @"");
+    insta::assert_snapshot!(say(&d, &["predict"]).await, @r"
+    next task of host
+
+    TYPE             P       DUE
+    copy         .71 ▆  in 1.9 s
+    other types  .29 ▃
+
+    known already, and before it:
+      task 1  copy vol-1
+
+    EXPECTED  ENTITY    P       DUE
+    verify    vol-1   .84  in 4.0 s
+    ");
+    insta::assert_snapshot!(say(&d, &["predict", "fast", "--explain"]).await, @r"
+    next task of worker fast
+
+    TYPE             P  AFFINITY  HEAT  HISTORY       DUE
+    copy         .71 ▆       .62   .25      .80  in 1.9 s
+    other types  .29 ▃
+
+    known already, and before it:
+      task 1  copy vol-1
+
+    EXPECTED  ENTITY    P       DUE
+    verify    vol-1   .84  in 4.0 s
+
+    p ∝ affinity^1.00 × (1 − heat)^0.80 × history^1.20, exponents learned; log loss lately 0.81 bits
+
+    CONTEXT         WEIGHT  SPEAKS FOR  SEEN
+    last two types    0.41  copy         118
+
+    CONFIDENCE  FORECASTS  MEAN  CAME TRUE
+    .70 to .80         60   .74        .76
+    ");
     assert!(say(&d, &["predict", "--entity", "vol 1", "--json"]).await.contains("\"of\":\"entity vol 1\""));
 }
 
 #[tokio::test]
 async fn the_cache_is_listed_and_ordered() {
     let d = Daemon::start();
-    insta::assert_snapshot!(say(&d, &["cache", "list"]).await, @"");
+    insta::assert_snapshot!(say(&d, &["cache", "list"]).await, @r"
+    CACHE  POLICY          USED   PINNED  HELD  OBJECTS  FOUND  FOLDER
+    ssd    lru     38 of 50 GiB  1.0 GiB   0 B      412    .86  /var/cache/forestage
+    ");
     assert_eq!(say(&d, &["cache", "list", "--objects"]).await, "no objects\n");
     assert_eq!(
         say(&d, &["cache", "stage", "volumes:a", "volumes:b", "--wait"]).await,
         "volumes:a  staged in ssd, 2.0 MiB\nvolumes:b  staged in ssd, 2.0 MiB\n"
     );
     say(&d, &["cache", "pin", "volumes:a"]).await;
-    insta::assert_snapshot!(say(&d, &["cache", "list", "-o"]).await, @"");
+    insta::assert_snapshot!(say(&d, &["cache", "list", "-o"]).await, @r"
+    OBJECT     CACHE     SIZE  STATE
+    volumes:a  ssd    2.0 MiB  staged, pinned
+    volumes:b  ssd    2.0 MiB  staged
+    ");
     let (text, exit) = run(&d, &["cache", "stage", "volumes:missing", "--wait"]).await;
     assert_eq!(exit, Exit::Failed);
     assert_eq!(text, "volumes:missing  failed in ssd, 2.0 MiB: the source has no such object\n");
@@ -267,8 +309,32 @@ async fn the_heatmap_is_drawn_and_written() {
 async fn evidence_reads_with_the_answer_first() {
     let d = Daemon::start();
     say(&d, &["submit", "copy"]).await;
-    insta::assert_snapshot!(say(&d, &["savings"]).await, @"");
-    insta::assert_snapshot!(say(&d, &["why", "1"]).await, @"");
+    insta::assert_snapshot!(say(&d, &["savings"]).await, @r"
+    staging on: saves 31 ms a demand (95 %: 12 to 50 ms)
+
+    data wait hidden  19.8 s
+    found in cache    258 (.86 of demands)
+    staged            284 objects, 455 MiB
+    useful            221 (.78 of staged)
+    late              20 (.07 of staged)
+    wasted            43 (.15 of staged), 43.0 MiB
+    harmful           1
+    forecasts right   222 (.78 of forecasts)
+    turned off        copy from archive: saved nothing in 200 demands
+
+    TYPE  SOURCE   KNOWLEDGE  STAGED  USEFUL  LATE  WASTED  HIDDEN    BYTES
+    copy  volumes  derived       284     221    20      43  19.8 s  455 MiB
+    ");
+    insta::assert_snapshot!(say(&d, &["why", "1"]).await, @r"
+    task 1 copy vol-1 waits for a slot
+      staged  volumes:vol-1, p .71, break-even .18
+
+    WORKER  SCORE  SPEED  HEAT  LOCALITY  FREE SLOTS
+    fast    1.425   1.9×   .25      1.00           0
+
+    INPUT             SIZE  FOUND         DATA WAIT
+    volumes:vol-1  2.0 MiB  staged ahead       3 ms
+    ");
     assert!(
         say(&d, &["why", "volumes:vol-1"]).await.starts_with("volumes:vol-1 is staged in ssd\n  forecast  ")
     );
@@ -280,7 +346,14 @@ async fn evidence_reads_with_the_answer_first() {
 async fn the_daemon_is_controlled_and_asked_how_it_is() {
     let d = Daemon::start();
     say(&d, &["submit", "copy"]).await;
-    insta::assert_snapshot!(say(&d, &["health"]).await, @"");
+    insta::assert_snapshot!(say(&d, &["health"]).await, @r"
+    status   running
+    tasks    1 queued
+    staging  on
+    up       12 min
+    process  4242, 3 starts on this state
+    version  0.1.0
+    ");
     assert_eq!(say(&d, &["pause"]).await, "paused: 1 queued\n");
     assert_eq!(say(&d, &["resume"]).await, "running: 1 queued\n");
     assert_eq!(say(&d, &["drain"]).await, "draining: 1 queued\n");

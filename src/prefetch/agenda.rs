@@ -30,6 +30,9 @@ const REMEMBERED: usize = 8_192;
 /// Objects that left for a staged one and are watched for being needed.
 const WATCHED: usize = 65_536;
 
+/// Weight of the newest staged object in the share of harmful ones.
+const HARM_SMOOTHING: f64 = 0.02;
+
 /// Whether data is staged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -176,6 +179,8 @@ pub struct Agenda {
     remembered: VecDeque<Remembered>,
     ledger: Ledger,
     trial: Trial,
+    /// Share of staged objects whose victims were then needed, lately.
+    harm: f64,
     waits: VecDeque<(TaskId, Vec<InputUse>)>,
 }
 
@@ -202,6 +207,7 @@ impl Agenda {
             remembered: VecDeque::new(),
             ledger: Ledger::default(),
             trial: Trial::default(),
+            harm: 0.0,
             waits: VecDeque::new(),
         }
     }
@@ -271,6 +277,7 @@ impl Agenda {
                 let line = self.ledger.line(&s.account);
                 line.staged += 1;
                 line.bytes += bytes;
+                self.harm -= HARM_SMOOTHING * self.harm;
                 if let Some(r) = self.remembered.iter_mut().rev().find(|r| r.key == *key) {
                     r.ready = Some(now);
                 }
@@ -309,6 +316,7 @@ impl Agenda {
             && input.found == Found::Fetched
         {
             self.ledger.line(&account).harmful += 1;
+            self.harm += HARM_SMOOTHING;
         }
         if let Some(s) = self.unused.remove(&key).or_else(|| self.asked.remove(&key)) {
             self.trial.learn(false, wait_s);
@@ -433,7 +441,7 @@ impl Agenda {
         let bytes = self.sizes.get(&key.object).copied().unwrap_or(1 << 20);
         let pace = self.pace(&key.object);
         let busy = (self.asked.len() as f64 / f64::from(self.settings.connections.max(1))).min(1.0);
-        let worth = Worth::weigh(c.p, bytes, &pace, busy, self.settings.least_p);
+        let worth = Worth::weigh(c.p, bytes, &pace, busy, self.harm, self.settings.least_p);
         let verdict = if !worth.pays() {
             Verdict::NotWorthIt
         } else if is_control(&key.object, now, self.settings.control_share, self.settings.seed) {

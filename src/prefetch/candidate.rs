@@ -62,8 +62,9 @@ pub struct Candidate {
 
 /// A queued task is as good as certain: it may still be cancelled, or run elsewhere.
 const P_QUEUED: f64 = 0.99;
-/// A forecast that did not come true is dropped after three times its wait, but not before this.
-const GRACE: Span = Span::from_secs(5);
+/// A forecast that did not come true is dropped after one and a half times its wait, but not before this. Kept
+/// longer, it holds room that nearer needs lack.
+const GRACE: Span = Span::from_ms(500);
 
 /// All candidates, by key.
 #[derive(Debug, Default)]
@@ -154,7 +155,7 @@ impl Candidates {
             }
             dirty.insert(key);
         }
-        let until = latest + latest.since(now).times(2.0) + GRACE;
+        let until = latest + latest.since(now).times(0.5) + GRACE;
         self.expiry.insert((until, entity.clone()));
         self.expires.insert(entity.clone(), until);
     }

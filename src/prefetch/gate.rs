@@ -1,9 +1,10 @@
 //! Is it worth it? Stage an object if `p · seconds saved > seconds it costs`.
 //!
 //! Saved is what a task would otherwise wait: the source's first byte plus the transfer. It costs what others
-//! lose: the transfer's share of a link that is busy, and a small fixed price for each object, so that what
-//! hardly saves anything is left alone. What it would evict is priced by the cache itself, which admits a
-//! forecast object only in place of farther needs. Both sides are kept with the decision.
+//! lose: the transfer's share of a link that is busy, what it evicts (as often as what staging evicted was then
+//! needed lately), and a small fixed price for each object, so that what hardly saves anything is left alone.
+//! The cache itself admits a forecast object only in place of farther needs. Both sides are kept with the
+//! decision.
 
 use crate::time::Span;
 use serde::{Deserialize, Serialize};
@@ -71,10 +72,12 @@ pub struct Worth {
 
 impl Worth {
     /// Weighs an object of so many bytes; `busy` in [0, 1] is the share of the staging connections that are
-    /// taken, `least_p` the configured floor.
-    pub fn weigh(p: f64, bytes: u64, pace: &Pace, busy: f64, least_p: f64) -> Worth {
+    /// taken, `harm` the share of staged objects whose victims were then needed lately, `least_p` the
+    /// configured floor.
+    pub fn weigh(p: f64, bytes: u64, pace: &Pace, busy: f64, harm: f64, least_p: f64) -> Worth {
         let saves_s = pace.fetch_s(bytes);
-        let costs_s = EACH_S + SHARE_LOST * busy * bytes as f64 / pace.bytes_per_s;
+        // What is evicted and then needed has to be fetched again, and is about as large.
+        let costs_s = EACH_S + SHARE_LOST * busy * bytes as f64 / pace.bytes_per_s + harm * saves_s;
         // With every connection taken, what is less likely only delays what is likelier.
         let floor = if busy >= 1.0 { 2.0 * least_p } else { least_p };
         Worth { p, break_even: (costs_s / saves_s).max(floor).min(1.0), saves_s, costs_s }
@@ -93,11 +96,12 @@ mod tests {
     #[test]
     fn a_likely_slow_object_pays_and_an_unlikely_or_quick_one_does_not() {
         let slow = Pace { first_byte_s: 0.04, bytes_per_s: 20e6 };
-        assert!(Worth::weigh(0.5, 1 << 20, &slow, 0.0, 0.1).pays());
-        assert!(!Worth::weigh(0.05, 1 << 20, &slow, 0.0, 0.1).pays());
-        assert!(!Worth::weigh(0.15, 1 << 20, &slow, 1.0, 0.1).pays(), "all connections are taken");
+        assert!(Worth::weigh(0.5, 1 << 20, &slow, 0.0, 0.0, 0.1).pays());
+        assert!(!Worth::weigh(0.05, 1 << 20, &slow, 0.0, 0.0, 0.1).pays());
+        assert!(!Worth::weigh(0.15, 1 << 20, &slow, 1.0, 0.0, 0.1).pays(), "all connections are taken");
+        assert!(!Worth::weigh(0.25, 1 << 20, &slow, 0.0, 0.3, 0.1).pays(), "what it evicts is needed");
         let local = Pace { first_byte_s: 0.000_05, bytes_per_s: 2e9 };
-        assert!(!Worth::weigh(0.9, 1000, &local, 0.0, 0.1).pays(), "nothing to be saved");
+        assert!(!Worth::weigh(0.9, 1000, &local, 0.0, 0.0, 0.1).pays(), "nothing to be saved");
     }
 
     #[test]
