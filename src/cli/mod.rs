@@ -185,6 +185,18 @@ fn asked(ask: Ask, out: &mut dyn Write, look: Look) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
+/// An error and its causes, each once: some texts name their cause already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// Says what went wrong, on standard error, and which exit code that is.
 #[allow(clippy::print_stderr, reason = "this is where errors end")]
 fn ended(error: &anyhow::Error) -> Exit {
@@ -193,6 +205,6 @@ fn ended(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<io::Error>().is_some_and(closed) {
         return Exit::Ok;
     }
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", told(error));
     error.downcast_ref::<client::Error>().map_or(Exit::Failed, client::Error::exit)
 }

@@ -375,7 +375,8 @@ async fn no_daemon_and_a_full_one_have_their_own_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("f.sock");
     let error = parse(&["health"], &socket).run(&mut Vec::new(), look()).await.unwrap_err();
-    let text = format!("{error:#}");
+    let text = super::told(&error);
+    assert_eq!(text.matches("No such file").count(), 1, "{text}");
     assert!(text.contains("no daemon answers on") && text.contains("forestage serve"), "{text}");
     assert_eq!(ended(&error), Exit::Unreachable);
     let d = Daemon::start();
