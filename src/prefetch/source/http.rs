@@ -6,7 +6,8 @@
 
 use super::{Error, Settings};
 use crate::flow::ObjectName;
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_MATCH, RANGE,
@@ -16,6 +17,7 @@ use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Error bodies up to this size are read, so that the connection can be used again.
 const DRAIN_BYTES: u64 = 64 * 1024;
@@ -26,6 +28,8 @@ pub(super) struct Transport {
     client: reqwest::Client,
     /// S3's error bodies name the error and opendal reads them; those of HTTP servers are pages for people.
     speaks_s3: bool,
+    /// How long the server may be silent.
+    idle: Duration,
 }
 
 impl Transport {
@@ -46,7 +50,7 @@ impl Transport {
             key: "url",
             reason: root_cause(&e),
         })?;
-        Ok(Transport { client, speaks_s3 })
+        Ok(Transport { client, speaks_s3, idle: settings.idle_timeout.to_std() })
     }
 
     /// Sends a file by `PUT`. Returns the etag, if the server tells.
@@ -63,10 +67,12 @@ impl Transport {
         if let Some(value) = authorization {
             request = request.header(reqwest::header::AUTHORIZATION, value);
         }
-        let answer = request
-            .send()
+        let unreachable = |reason| Error::Unreachable { object: object.clone(), reason };
+        let limit = self.idle + Duration::from_secs(bytes / super::remote::SLOWEST_BYTES_PER_S);
+        let answer = tokio::time::timeout(limit, request.send())
             .await
-            .map_err(|e| Error::Unreachable { object: object.clone(), reason: root_cause(&e) })?;
+            .map_err(|_| unreachable(format!("not taken within {} s", limit.as_secs())))?
+            .map_err(|e| unreachable(root_cause(&e)))?;
         match answer.status() {
             s if s.is_success() => {
                 Ok(answer.headers().get(ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned))
@@ -111,7 +117,16 @@ impl HttpTransport for Transport {
         if !body.is_empty() {
             request = request.body(reqwest::Body::wrap(Whole(body)));
         }
-        let answer = request.send().await.map_err(failed)?;
+        let spare = if is_head || is_read { request.try_clone() } else { None };
+        let mut answer = tokio::time::timeout(self.idle, request.send()).await;
+        if let (Ok(Err(e)), Some(spare)) = (&answer, spare)
+            && is_lost_connection(e)
+        {
+            // The server closed a kept-alive connection while the request was on its way. What only reads may be
+            // asked again (RFC 9110, section 9.2.2).
+            answer = tokio::time::timeout(self.idle, spare.send()).await;
+        }
+        let answer = answer.map_err(|_| silent(self.idle))?.map_err(failed)?;
 
         let status = answer.status();
         if !status.is_success() && !self.passes(status) {
@@ -134,7 +149,7 @@ impl HttpTransport for Transport {
         if let Some(headers) = response.headers_mut() {
             *headers = answer.headers().clone();
         }
-        let pieces = answer.bytes_stream().map_ok(Buffer::from).map_err(failed);
+        let pieces = unless_silent(answer.bytes_stream(), self.idle).map_ok(Buffer::from);
         // opendal takes an empty piece for the end.
         let pieces = pieces.try_filter(|b| std::future::ready(!b.is_empty()));
         response
@@ -198,6 +213,40 @@ fn refused(why: String) -> opendal::Error {
     opendal::Error::new(ErrorKind::ConfigInvalid, why)
 }
 
+/// Ends a body with an error when nothing comes for so long. The time counts only while somebody waits for the
+/// next piece, so that a paused transfer is not taken for a silent server (the client's own `read_timeout` counts
+/// through the pause).
+fn unless_silent(
+    body: impl Stream<Item = reqwest::Result<Bytes>> + Send + Sync + Unpin + 'static,
+    idle: Duration,
+) -> impl Stream<Item = opendal::Result<Bytes>> + Send + Sync + Unpin + 'static {
+    Box::pin(stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout(idle, body.next()).await {
+            Ok(None) => None,
+            Ok(Some(piece)) => Some((piece.map_err(failed), Some(body))),
+            Err(_) => Some((Err(silent(idle)), None)),
+        }
+    }))
+}
+
+fn silent(idle: Duration) -> opendal::Error {
+    let said = format!("the server was silent for {} s", idle.as_secs_f64());
+    opendal::Error::new(ErrorKind::Unexpected, said).set_temporary()
+}
+
+/// Whether the connection ended before a byte of the answer came.
+fn is_lost_connection(e: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(error) = cause {
+        if let Some(e) = error.downcast_ref::<hyper::Error>() {
+            return e.is_incomplete_message() || e.is_closed() || e.is_canceled();
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn failed(e: reqwest::Error) -> opendal::Error {
     let temporary = e.is_request() || e.is_connect() || e.is_timeout() || e.is_body() || e.is_decode();
     opendal::Error::new(ErrorKind::Unexpected, root_cause(&e.without_url())).with_temporary(temporary)
@@ -221,14 +270,14 @@ fn is_loopback(host: &str) -> bool {
 struct Whole(Buffer);
 
 impl Body for Whole {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<bytes::Bytes>, Infallible>>> {
-        Poll::Ready(self.0.next().map(|b| Ok(Frame::data(b))))
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Iterator::next(&mut self.0).map(|b| Ok(Frame::data(b))))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,7 +3,7 @@
 use super::http::{Transport, root_cause};
 use super::{Credentials, Error, Kind, Meta, Secret, Settings};
 use crate::flow::ObjectName;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// Length of one parallel range, and of one part of an upload in parts.
 pub const CHUNK_BYTES: u64 = 8 << 20;
+
+/// A parallel range, or an upload, that moves more slowly than this is given up.
+pub(super) const SLOWEST_BYTES_PER_S: u64 = 32 << 10;
 
 /// A server that opendal speaks to.
 pub(super) struct Remote {
@@ -45,11 +48,12 @@ impl Remote {
             Kind::File { .. } => unreachable!("folders are not remote"),
         };
         let context = bare.base_context().with_http_transport(HttpTransporter::new(transport));
-        // The timeout lies below the retry: one attempt is bounded, not all of them together.
-        let timeout = settings.idle_timeout.to_std();
-        let plain = bare
-            .with_context(context)
-            .layer(TimeoutLayer::new().with_timeout(timeout).with_io_timeout(timeout));
+        // Silence is the transport's business. This bounds whole operations, and a parallel range is read in one:
+        // so it must allow for a slow link. It lies below the retry: one attempt is bounded, not all together.
+        let answer = settings.connect_timeout + settings.idle_timeout;
+        let range = Span::from_secs(CHUNK_BYTES / SLOWEST_BYTES_PER_S).max(answer);
+        let bounds = TimeoutLayer::new().with_timeout(answer.to_std()).with_io_timeout(range.to_std());
+        let plain = bare.with_context(context).layer(bounds);
         let quick_retries = Arc::new(AtomicU64::new(0));
         let counter = quick_retries.clone();
         let retry = RetryLayer::new()

@@ -22,6 +22,8 @@ pub enum Fault {
     StallAfter(usize),
     /// Does not announce a length.
     NoLength,
+    /// Puts another version of equal length in its place after so many bytes, and closes the connection.
+    ChangeAfter(usize),
 }
 
 /// What the server does wrong all the time.
@@ -188,8 +190,14 @@ impl Server {
         state.open += 1;
         state.most_open = state.most_open.max(state.open);
         drop(state);
-        let sending =
-            Sending { left: content.slice(from..to), sent: 0, fault, habits, state: self.state.clone() };
+        let sending = Sending {
+            path: path.to_owned(),
+            left: content.slice(from..to),
+            sent: 0,
+            fault,
+            habits,
+            state: self.state.clone(),
+        };
         let body = StreamBody::new(stream::unfold(sending, Sending::next));
         answer.body(BodyExt::boxed(body)).unwrap()
     }
@@ -197,6 +205,7 @@ impl Server {
 
 /// A body on its way out.
 struct Sending {
+    path: String,
     left: Bytes,
     sent: usize,
     fault: Option<Fault>,
@@ -211,15 +220,25 @@ impl Drop for Sending {
 }
 
 impl Sending {
+    /// The next version is the noise of its number.
+    fn change(&self) {
+        let mut state = self.state.lock().unwrap();
+        let (content, version) = state.objects.get_mut(&self.path).unwrap();
+        *version += 1;
+        *content = noise(content.len(), *version);
+    }
+
     async fn next(mut self) -> Option<(Result<Frame<Bytes>, std::io::Error>, Sending)> {
         const PIECE: usize = 64 * 1024;
         let limit = match self.fault {
-            Some(Fault::CutAfter(n) | Fault::StallAfter(n)) => n - self.sent,
+            Some(Fault::CutAfter(n) | Fault::StallAfter(n) | Fault::ChangeAfter(n)) => n - self.sent,
             _ => usize::MAX,
         };
         if limit == 0 && !self.left.is_empty() {
-            if let Some(Fault::StallAfter(_)) = self.fault {
-                std::future::pending::<()>().await;
+            match self.fault {
+                Some(Fault::StallAfter(_)) => std::future::pending().await,
+                Some(Fault::ChangeAfter(_)) => self.change(),
+                _ => {}
             }
             return Some((Err(std::io::Error::other("cut")), self));
         }

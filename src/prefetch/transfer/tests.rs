@@ -24,7 +24,7 @@ impl Bench {
     fn with(kind: Kind, set: impl FnOnce(&mut Settings)) -> Bench {
         let clock = Clock::starting_at(Time::ZERO);
         let mut settings = Settings::new("s", kind, CellId(0));
-        (settings.retries, settings.idle_timeout) = (0, Span::from_ms(500));
+        settings.retries = 0;
         set(&mut settings);
         Bench {
             dir: tempfile::tempdir().unwrap(),
@@ -60,6 +60,17 @@ impl Bench {
         run(order, &self.source, &self.lane, handle, self.clock, step).await
     }
 
+    /// Waits until so many bytes have been told.
+    async fn told(&self, bytes: u64) {
+        while self.last_told() < bytes {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn last_told(&self) -> u64 {
+        self.steps.lock().unwrap().last().map_or(0, |step| step.0)
+    }
+
     fn left(&self) -> usize {
         std::fs::read_dir(self.dir.path()).unwrap().count()
     }
@@ -93,7 +104,7 @@ async fn resumes_a_broken_connection_with_the_same_version() {
     let server = Server::start(Habits::default()).await;
     let content = noise(3_000_000, 1);
     server.put("a", content.clone());
-    server.fault("a", &[Fault::CutAfter(1_000_000), Fault::CutAfter(500_000), Fault::StallAfter(300_000)]);
+    server.fault("a", &[Fault::CutAfter(1_000_000), Fault::CutAfter(500_000), Fault::CutAfter(300_000)]);
     let b = Bench::http(&server);
     let landed = b.run(b.order("a")).await.unwrap();
     assert_holds(&landed, &content);
@@ -111,17 +122,11 @@ async fn resumes_a_broken_connection_with_the_same_version() {
 #[tokio::test]
 async fn never_joins_two_versions() {
     for habits in [Habits::default(), Habits { ignores_if_match: true, ..Habits::default() }] {
-        let server = Server::start(Habits { pause: Some(Duration::from_millis(20)), ..habits }).await;
+        let server = Server::start(habits).await;
         server.put("a", noise(1_000_000, 1));
-        server.fault("a", &[Fault::CutAfter(300_000)]);
+        server.fault("a", &[Fault::ChangeAfter(300_000)]);
         let b = Bench::http(&server);
-        let run = b.run(b.order("a"));
-        let change = async {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            server.put("a", noise(1_000_000, 2));
-        };
-        let (failed, ()) = tokio::join!(run, change);
-        let failed = failed.unwrap_err();
+        let failed = b.run(b.order("a")).await.unwrap_err();
         assert_eq!((failed.error.code(), failed.partial), ("changed", None));
         assert_eq!(b.left(), 0, "the old half is gone");
         assert_holds(&b.run(b.order("a")).await.unwrap(), &noise(1_000_000, 2));
@@ -238,7 +243,7 @@ async fn stops_on_request_and_keeps_what_it_has() {
     let b = Bench::http(&server);
     let handle = Handle::new(Class::Demand);
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        b.told(1).await;
         handle.stop();
     };
     let (failed, ()) = tokio::join!(b.steer(b.order("a"), &handle), stop);
@@ -254,16 +259,16 @@ async fn staging_pauses_in_its_place_and_goes_on_when_it_becomes_demand() {
     let server = Server::start(Habits::default()).await;
     let content = noise(40_000_000, 1);
     server.put("a", content.clone());
-    let b = Bench::with(Kind::Http { url: server.url() }, |s| s.idle_timeout = Span::from_ms(200));
+    let b = Bench::with(Kind::Http { url: server.url() }, |s| s.idle_timeout = Span::from_ms(1_000));
     let handle = Handle::new(Class::Staging);
     b.lane.set_staging(20e6);
     let steer = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        b.told(1).await;
         b.lane.set_staging(0.0);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let paused_at = b.steps.lock().unwrap().last().map_or(0, |s| s.0);
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        let still_at = b.steps.lock().unwrap().last().map_or(0, |s| s.0);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let paused_at = b.last_told();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        let still_at = b.last_told();
         handle.set_class(Class::Demand);
         (paused_at, still_at)
     };
@@ -272,7 +277,7 @@ async fn staging_pauses_in_its_place_and_goes_on_when_it_becomes_demand() {
     assert_holds(&landed, &content);
     assert_eq!((landed.legs, server.count(Method::GET)), (1, 1), "no restart");
     assert_eq!(paused_at, still_at, "nothing moved while it was paused, longer than the source's time-out");
-    assert!(paused_at < 10_000_000, "about 2 MB in 100 ms at 20 MB/s: {paused_at}");
+    assert!(paused_at < 20_000_000, "it had hardly begun: {paused_at}");
 }
 
 #[tokio::test]
@@ -385,7 +390,7 @@ async fn nginx_that_dies_is_resumed_from_another_one() {
     let b = Bench::new(Kind::Http { url: first.url("slow") });
     let handle = Handle::new(Class::Staging);
     let die = async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        b.told(500_001).await;
         // What is there serves the second nginx: same file, same etag.
         let kept = first.dir.path().join("o").join("a");
         let second = Nginx::start().unwrap();
