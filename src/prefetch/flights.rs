@@ -444,6 +444,7 @@ impl Flights {
     }
 }
 
+mod order;
 mod table;
 #[cfg(test)]
 mod tests;
