@@ -96,6 +96,17 @@ fn a_folder_with_other_things_in_it_is_not_touched() {
 }
 
 #[test]
+fn a_pool_of_another_version_is_not_touched() {
+    let Pool { _dir, root, files } = pool();
+    std::fs::write(files.tmp().join("a"), "x").unwrap();
+    drop(files);
+    std::fs::write(root.join(MARK.0), "forestage pool 2\n").unwrap();
+    let e = Files::open(&root, &BTreeSet::new()).unwrap_err();
+    assert_eq!(e, Error::OtherVersion { dir: root.clone() });
+    assert!(root.join("tmp/a").exists());
+}
+
+#[test]
 fn a_pool_serves_one_daemon_at_a_time() {
     let p = pool();
     assert_eq!(Files::open(&p.root, &BTreeSet::new()).unwrap_err(), Error::InUse { dir: p.root.clone() });
