@@ -74,6 +74,12 @@ impl Candidates {
         }
     }
 
+    /// Whether no further nomination could change anything, when `seen` types were seen so far.
+    #[inline(always)]
+    pub fn is_complete(&self, seen: f32) -> bool {
+        self.len == CANDIDATES || self.len as f32 >= seen
+    }
+
     /// Called after the last nomination: how many types were seen so far, and how many were not (1 if nobody
     /// knows, 0 if there is none).
     #[inline(always)]

@@ -72,6 +72,8 @@ pub(super) const CONTEXTS: [Context; BASE] = [
     context("last 1, position", 1),
 ];
 
+/// Last types that the regression hears; more told it nothing on any of eight logs.
+const REGRESSION_LAGS: usize = 8;
 /// Most binary features of one forecast.
 pub(super) const FEATURES: usize = 64;
 
@@ -186,7 +188,7 @@ pub(super) fn keys(h: &History, extra: &[u64; EXTRA], on: u32, features: &mut Fe
 fn regression_features(h: &History, facts: &Facts, extra: &[u64; EXTRA], f: &mut Features) {
     let (x1, w) = (h.lag(1), h.partner);
     f.add(&[0]);
-    for i in 1..=super::history::LAGS {
+    for i in 1..=REGRESSION_LAGS {
         f.add(&[10 + i as u64, h.lag(i)]);
     }
     f.add(&[31, x1, w]);

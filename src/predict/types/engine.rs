@@ -1,85 +1,19 @@
 //! The engine: names, histories and models together. This is the face that others see.
 
+mod answers;
+mod lesson;
+mod persist;
+
+pub use self::answers::{Distribution, EntityRef, Event, Joint, Subject, Voice};
+
 use super::chronicle::Chronicle;
-use super::entities::{Entities, Handle};
+use super::entities::Entities;
 use super::in_play::Latest;
 use super::model::{Extra, Model};
 use super::names::Names;
-use super::snapshot::{Reader, Writer};
 use super::worker_model::{self, WorkerModel, World};
-use super::{Error, NOBODY, Settings, Symbol, TYPES_MAX, WORKERS_MAX, entity_model};
-use crate::predict::calibration::{BINS, Bin, Calibration};
-use crate::time::Time;
-
-/// One task that ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Event<'a> {
-    /// When.
-    pub time: Time,
-    /// The name of its type.
-    pub task_type: &'a str,
-    /// What it was about. Tasks about nothing share one history.
-    pub entity: Option<&'a str>,
-    /// Who did it.
-    pub worker: Option<&'a str>,
-}
-
-/// A probability for each type; sums to one with the two rests.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Distribution {
-    /// Types with a probability of their own, at most 30, by falling probability.
-    pub types: Vec<(Symbol, f32)>,
-    /// All other types seen before.
-    pub rest: f32,
-    /// All types never seen before.
-    pub new: f32,
-}
-
-impl Distribution {
-    fn take(&mut self, model: &Model) {
-        self.types.clear();
-        self.types.extend(model.named());
-        self.types.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        [self.rest, self.new] = model.rests();
-    }
-}
-
-/// Whose next task a forecast is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject<'a> {
-    /// An entity's; nothing for tasks about nothing.
-    Entity(Option<&'a str>),
-    /// An entity's, when it is known that this worker will do it.
-    EntityAt(Option<&'a str>, &'a str),
-    /// A worker's.
-    Worker(&'a str),
-    /// Anybody's.
-    Host,
-}
-
-/// An entity and a type that are expected together.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Joint {
-    /// Which entity: see [`Engine::entity_name`].
-    pub entity: EntityRef,
-    /// Which type: see [`Engine::type_name`].
-    pub task_type: Symbol,
-    /// Probability that the next task is of this type and about this entity.
-    pub p: f32,
-}
-
-/// An entity in the engine's store; good until it is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntityRef(Handle);
-
-/// One voice of an explanation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Voice {
-    /// The context or expert.
-    pub name: &'static str,
-    /// What it added to the logarithm of the likeliest type's score: above zero speaks for it.
-    pub says: f32,
-}
+use super::{Error, Settings, Symbol, TYPES_MAX, WORKERS_MAX, entity_model};
+use crate::predict::calibration::Calibration;
 
 /// Statements that the reliability table remembers, about.
 const CALIBRATION_WINDOW: f64 = 1000.0;
@@ -368,187 +302,6 @@ impl Engine {
         (0..self.workers.len()).map(|w| self.workers.name(w as Symbol))
     }
 
-    // ---- the lesson -------------------------------------------------------------------------------------
-
-    /// Learns one task: every model that would have been asked about it first says what it expected.
-    pub fn learn(&mut self, event: &Event<'_>) {
-        let symbol = self.types.number(event.task_type);
-        self.grow();
-        let worker = event.worker.map(|w| self.workers.number(w));
-        let name = event.entity.unwrap_or("");
-        let id = Entities::id(name);
-        let known = self.entities.find(id);
-        if self.crew.is_some() {
-            self.learn_stream(symbol, worker, known);
-        }
-        self.learn_entity(symbol, id);
-        self.learn_pair(symbol, worker, id, known);
-        self.move_on(event, symbol, worker, id, known);
-        self.in_hand = InHand::Nothing;
-    }
-
-    /// Makes room for every type heard of.
-    fn grow(&mut self) {
-        let n = self.types.len();
-        self.by_entity.grow(n);
-        if let Some(crew) = self.crew.as_deref_mut() {
-            crew.pair.grow(n);
-            crew.workers.grow(n);
-            crew.host.grow(n);
-        }
-    }
-
-    fn learn_entity(&mut self, symbol: Symbol, id: u64) {
-        self.prepare_entity(id);
-        if let Some((expected, p)) = self.by_entity.best() {
-            self.calibration.observe(p.into(), expected == symbol);
-        }
-        self.by_entity.learn(symbol);
-    }
-
-    /// The host's model and the worker's.
-    fn learn_stream(&mut self, symbol: Symbol, worker: Option<Symbol>, known: Option<Handle>) {
-        if let Some(crew) = self.crew.as_deref_mut() {
-            crew.workers.grow_workers(self.workers.len());
-            crew.host.grow_workers(1);
-        }
-        let world = World { entities: &self.entities, latest: &self.latest, chronicle: &self.chronicle };
-        let Some(crew) = self.crew.as_deref_mut() else { return };
-        if let Some(w) = worker {
-            if self.in_hand != InHand::Worker(w) {
-                crew.workers.predict(w as usize, world, &mut crew.pair);
-            }
-            crew.workers.learn(w as usize, symbol, known);
-        }
-        if self.in_hand != InHand::Host {
-            crew.host.predict(0, world, &mut self.by_entity);
-        }
-        crew.host.learn(0, symbol, known);
-        self.in_hand = InHand::Nothing;
-    }
-
-    fn learn_pair(&mut self, symbol: Symbol, worker: Option<Symbol>, id: u64, known: Option<Handle>) {
-        let (Some(crew), Some(w)) = (self.crew.as_deref_mut(), worker) else { return };
-        let begun;
-        let history = match known.and_then(|h| self.entities.get(h)) {
-            Some(e) => &e.history,
-            None => {
-                begun = self.chronicle.begin(id);
-                &begun
-            }
-        };
-        let extra = crew.workers.asking(w as usize, history, known);
-        crew.pair.predict(history, &extra);
-        crew.pair.learn(symbol);
-    }
-
-    /// Histories go on.
-    fn move_on(
-        &mut self,
-        event: &Event<'_>,
-        symbol: Symbol,
-        worker: Option<Symbol>,
-        id: u64,
-        known: Option<Handle>,
-    ) {
-        self.events += 1;
-        let handle = match known {
-            Some(h) => h,
-            None => {
-                let begun = self.chronicle.begin(id);
-                let (handle, forgotten) = self.entities.add(event.entity.unwrap_or(""), begun);
-                if let (Some(old), Some(crew)) = (forgotten, self.crew.as_deref_mut()) {
-                    crew.workers.withdraw(&old);
-                }
-                handle
-            }
-        };
-        self.entities.touch(handle);
-        self.latest.push(handle);
-        let entity = self.entities.get_mut(handle).expect("it was found or added just now");
-        if let Some(crew) = self.crew.as_deref_mut() {
-            crew.host.take(0, handle, entity, known.is_some());
-            match worker {
-                Some(w) => crew.workers.take(w as usize, handle, entity, known.is_some()),
-                None => crew.workers.withdraw(entity),
-            }
-        }
-        let partner = worker.map_or(NOBODY, u64::from);
-        self.chronicle.advance(&mut entity.history, symbol, partner, event.time);
-        entity.sequence = self.events;
-        if let Some(crew) = self.crew.as_deref_mut() {
-            crew.host.advance(0, symbol, id, event.time);
-            if let Some(w) = worker {
-                crew.workers.hand_on(w as usize, handle, entity);
-                crew.workers.advance(w as usize, symbol, id, event.time);
-            }
-        }
-    }
-
-    // ---- snapshot -----------------------------------------------------------------------------------------
-
-    /// Everything that was learned, as bytes that stand on their own: versioned, checksummed, with all names.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut to = Writer::new();
-        to.u8(self.settings.table_bits);
-        to.u8(self.settings.regression_bits);
-        to.u16(self.settings.forget_above);
-        to.u32(self.settings.entities_max);
-        to.u8(u8::from(self.settings.workers));
-        self.types.save(&mut to);
-        self.workers.save(&mut to);
-        self.entities.save(&mut to);
-        self.latest.save(&mut to);
-        self.chronicle.save(&mut to);
-        self.by_entity.save(&mut to);
-        if let Some(crew) = &self.crew {
-            crew.pair.save(&mut to);
-            crew.workers.save(&mut to);
-            crew.host.save(&mut to);
-        }
-        for b in self.calibration.bins() {
-            [b.n, b.stated, b.hits].into_iter().for_each(|x| to.f64(x));
-        }
-        to.u64(self.events);
-        to.finish()
-    }
-
-    /// The engine that [`Engine::to_bytes`] was called on: its forecasts and lessons are the same from here
-    /// on, bit for bit. Contexts may be switched off or on between.
-    ///
-    /// # Errors
-    /// When the bytes are no snapshot, of another version, damaged, or made with other settings of memory.
-    pub fn from_bytes(settings: &Settings, bytes: &[u8]) -> Result<Engine, Error> {
-        let mut engine = Engine::new(settings)?;
-        let mut from = Reader::open(bytes)?;
-        same("table_bits", from.u8()?, settings.table_bits)?;
-        same("regression_bits", from.u8()?, settings.regression_bits)?;
-        same("forget_above", from.u16()?, settings.forget_above)?;
-        same("entities_max", from.u32()?, settings.entities_max)?;
-        same("workers", from.u8()? != 0, settings.workers)?;
-        engine.types.load(&mut from)?;
-        engine.workers.load(&mut from)?;
-        engine.entities.load(&mut from)?;
-        engine.latest = Latest::load(&mut from)?;
-        engine.chronicle.load(&mut from)?;
-        let (types, workers) = (engine.types.len(), engine.workers.len());
-        engine.by_entity.load(&mut from, types)?;
-        if let Some(crew) = &mut engine.crew {
-            crew.pair.load(&mut from, types)?;
-            crew.workers.load(&mut from, types, workers)?;
-            crew.host.load(&mut from, types, 1)?;
-        }
-        let mut bins = [Bin::default(); BINS];
-        for b in &mut bins {
-            *b = Bin { n: from.f64()?, stated: from.f64()?, hits: from.f64()? };
-        }
-        engine.calibration = Calibration::from_bins(bins, Some(CALIBRATION_WINDOW))
-            .ok_or(Error::Malformed { what: "the reliability table" })?;
-        engine.events = from.u64()?;
-        from.close()?;
-        Ok(engine)
-    }
-
     #[cfg(test)]
     pub(super) fn assert_invariants(&self) {
         self.by_entity.assert_invariants();
@@ -559,11 +312,4 @@ impl Engine {
             crew.host.assert_invariants();
         }
     }
-}
-
-fn same<T: PartialEq + std::fmt::Display>(key: &'static str, found: T, expected: T) -> Result<(), Error> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(Error::OtherSettings { key, found: found.to_string(), expected: expected.to_string() })
 }

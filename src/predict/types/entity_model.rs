@@ -14,7 +14,7 @@ static LAYOUT: Layout = Layout {
         [Selector::Always, Selector::Match, Selector::Partner],
     ],
     first_weight: 0.08,
-    pool_rate: 0.035,
+    pool_rate: 0.028,
     regression_rate: 0.25,
 };
 

@@ -9,55 +9,28 @@
 //! Nothing is allocated on the way. [`Model::learn`] is the lesson of the forecast in hand: the one that
 //! [`Model::predict`] made last.
 
+mod hand;
+mod layout;
+mod lesson;
+mod persist;
+
+use self::hand::{Hand, best, softmax};
+pub(super) use self::layout::{Extra, Layout};
+
 use super::apm::Apm;
 use super::backoff::{self, EVIDENCE};
-use super::candidates::{Candidates, ROW, Row};
-use super::context::{self, BASE, CONTEXTS, Context, EXTRA, Features, LAST, LONGEST, MOST, ROOT};
+use super::candidates::ROW;
+use super::context::{self, BASE, CONTEXTS, LAST, LONGEST, ROOT};
 use super::fading::{self, FADING, Fading};
 use super::history::History;
 use super::maths::{exp, logit};
-use super::pool::{MODULUS, POSITIONS, Pool, ROWS, Selector, Situation};
+use super::pool::{MODULUS, POSITIONS, Pool, ROWS, Selector};
 use super::root::Root;
-use super::snapshot::{Reader, Writer};
-use super::softmax::{Feature, Lanes, Regression};
+use super::softmax::Regression;
 use super::spread::Spread;
 use super::standing::{Likely, Standing};
 use super::table::{Place, Table};
-use super::{Error, Settings, Symbol};
-
-/// What kind of history a model follows: the parts that differ between an entity's, a worker's and a pair's.
-#[derive(Debug)]
-pub(super) struct Layout {
-    /// Contexts given from outside, numbered from [`BASE`] on.
-    pub extra: &'static [Context],
-    /// All contexts but the root, the most specific first: the order in which they name candidates, and in
-    /// which counts are learned.
-    pub order: &'static [u8],
-    /// What selects the weights of the three pools.
-    pub pools: [[Selector; 3]; 3],
-    /// Where the weight of an ordinary context starts.
-    pub first_weight: f32,
-    /// Step of the pools.
-    pub pool_rate: f32,
-    /// Step of the sparse regression.
-    pub regression_rate: f32,
-}
-
-/// What the caller adds to a history for one forecast.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Extra<'a> {
-    /// Hashes of the extra contexts; zero for absent.
-    pub contexts: [u64; EXTRA],
-    /// Values of [`Selector::Extra`].
-    pub selectors: [usize; 3],
-    /// An expert from outside.
-    pub given: Option<&'a Spread>,
-}
-
-impl Extra<'_> {
-    /// Nothing to add.
-    pub const NONE: Extra<'static> = Extra { contexts: [0; EXTRA], selectors: [0; 3], given: None };
-}
+use super::{Settings, Symbol};
 
 /// Rows behind those of the contexts: the sparse regression, plain frequency, an expert from outside, and
 /// the fading contexts.
@@ -91,29 +64,6 @@ pub(super) struct Model {
     by_last_type: Apm,
     by_position: Apm,
     hand: Hand,
-}
-
-/// The forecast in hand. No part of a snapshot.
-#[derive(Clone, Debug)]
-struct Hand {
-    candidates: Candidates,
-    keys: [u64; MOST],
-    places: [Place; MOST],
-    features: Features,
-    residual_features: [Feature; 4],
-    fading_keys: [u64; fading::KINDS],
-    last_type: Option<Symbol>,
-    lanes: Lanes,
-    /// Each context's opinion, as probabilities and as log probabilities of one member.
-    p: [Row; MOST],
-    ln: [Row; MOST],
-    situation: Situation,
-    sparse_p: Row,
-    /// The pooled opinion before the maps.
-    mixed: Row,
-    /// The best class of `mixed`.
-    top: usize,
-    out: Row,
 }
 
 impl Model {
@@ -225,6 +175,9 @@ impl Model {
             }
         }
         for &k in self.layout.order {
+            if hand.candidates.is_complete(self.root.seen()) {
+                break;
+            }
             if let Some(node) = hand.places[k as usize].node {
                 for &s in self.table.node(node).symbols() {
                     hand.candidates.nominate(s);
@@ -294,8 +247,8 @@ impl Model {
         let scores = self.sparse.scores(hand.features.list(), &hand.lanes);
         softmax(&scores, &hand.candidates, &mut hand.sparse_p);
         let mut p = hand.sparse_p;
-        for i in 0..ROW {
-            p[i] = p[i] * 0.995 + 0.005 * hand.p[ROOT][i];
+        for (x, root) in p.iter_mut().zip(&hand.p[ROOT]) {
+            *x = *x * 0.995 + 0.005 * root;
         }
         let row = hand.against(&p, LAST);
         hand.situation.say(self.contexts + SPARSE, row, 0);
@@ -313,8 +266,8 @@ impl Model {
             left -= p[i];
         }
         (p[m], p[m + 1]) = (left.max(0.0) + given.rest, given.new);
-        for i in 0..ROW {
-            p[i] = p[i] * 0.99 + 0.01 * hand.p[LAST][i];
+        for (x, last) in p.iter_mut().zip(&hand.p[LAST]) {
+            *x = *x * 0.99 + 0.01 * last;
         }
         let row = hand.against(&p, LAST);
         let top = given.named().iter().fold(0.0f32, |a, &s| a.max(given.p(s)));
@@ -348,8 +301,8 @@ impl Model {
         let mut scores = [0.0; ROW];
         for pool in &mut self.pools {
             pool.mix(&hand.situation, &residual, &hand.candidates);
-            for i in 0..ROW {
-                scores[i] += pool.ln[i] * (1.0 / 3.0);
+            for (score, ln) in scores.iter_mut().zip(&pool.ln) {
+                *score += ln * (1.0 / 3.0);
             }
         }
         let mut ln = [0.0; ROW];
@@ -454,102 +407,6 @@ impl Model {
         }
     }
 
-    // ---- the lesson -------------------------------------------------------------------------------------
-
-    /// `symbol` came: a lesson for everything that spoke in the forecast in hand.
-    pub fn learn(&mut self, symbol: Symbol) {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: as in `predict`.
-            unsafe { self.learn_wide(symbol) };
-            return;
-        }
-        self.learn_any(symbol);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn learn_wide(&mut self, symbol: Symbol) {
-        self.learn_any(symbol);
-    }
-
-    #[inline(always)]
-    fn learn_any(&mut self, symbol: Symbol) {
-        let hand = &self.hand;
-        let seen = self.root.uses(symbol) > 0;
-        let came = if seen { hand.candidates.place(symbol) } else { hand.candidates.new_class() };
-        for pool in &mut self.pools {
-            pool.learn(&hand.situation, came);
-        }
-        if hand.candidates.len() > 0 {
-            self.by_last_type.learn(came == hand.top);
-            self.by_position.learn(came == hand.top);
-        }
-        let features = hand.features.list();
-        self.sparse.learn(features, &hand.lanes, &hand.sparse_p, came);
-        self.residual.learn(&hand.residual_features, &hand.lanes, &hand.mixed, came);
-        self.standing.learn(&hand.mixed, came);
-        self.fading.learn(&hand.fading_keys, symbol, hand.last_type);
-        if came >= hand.candidates.len() {
-            self.sparse.learn_unnamed(features, symbol);
-        }
-        let fresh = self.learn_counts(symbol);
-        self.root.learn(symbol, fresh);
-    }
-
-    /// Counts in every context that is there and not shadowed. True when the last type had not been followed
-    /// by this one before.
-    #[inline(always)]
-    fn learn_counts(&mut self, symbol: Symbol) -> bool {
-        let mut fresh = [false; MOST];
-        for &k in self.layout.order {
-            let k = k as usize;
-            if self.hand.keys[k] == 0 {
-                // Switched off: what it shadows must learn on its own.
-                fresh[k] = true;
-                continue;
-            }
-            if k < BASE && CONTEXTS[k].counts_new_to.is_some_and(|by| !fresh[by]) {
-                continue;
-            }
-            fresh[k] = self.table.learn(self.hand.places[k], symbol);
-        }
-        fresh[LAST]
-    }
-
-    // ---- snapshot -------------------------------------------------------------------------------------------
-
-    pub fn save(&self, to: &mut Writer) {
-        self.root.save(to);
-        self.table.save(to);
-        self.fading.save(to);
-        self.standing.save(to);
-        self.sparse.save(to);
-        self.residual.save(to);
-        for pool in &self.pools {
-            pool.save(to);
-        }
-        self.by_last_type.save(to);
-        self.by_position.save(to);
-    }
-
-    /// Into a model that was made with the same settings.
-    pub fn load(&mut self, from: &mut Reader<'_>, types: usize) -> Result<(), Error> {
-        self.root = Root::load(from)?;
-        self.table.load(from, types)?;
-        self.fading.load(from, types)?;
-        self.standing.load(from)?;
-        self.sparse.load(from)?;
-        self.residual.load(from)?;
-        for pool in &mut self.pools {
-            pool.load(from)?;
-        }
-        self.by_last_type.load(from)?;
-        self.by_position.load(from)?;
-        self.grow(types);
-        Ok(())
-    }
-
     #[cfg(test)]
     pub fn assert_invariants(&self) {
         self.table.assert_invariants();
@@ -558,73 +415,8 @@ impl Model {
     }
 }
 
-impl Hand {
-    fn new() -> Hand {
-        Hand {
-            candidates: Candidates::new(),
-            keys: [0; MOST],
-            places: [Place::default(); MOST],
-            features: Features::new(),
-            residual_features: [0; 4],
-            fading_keys: [0; fading::KINDS],
-            last_type: None,
-            lanes: Lanes::new(),
-            p: [[0.0; ROW]; MOST],
-            ln: [[0.0; ROW]; MOST],
-            situation: Situation::new(),
-            sparse_p: [0.0; ROW],
-            mixed: [0.0; ROW],
-            top: 0,
-            out: [0.0; ROW],
-        }
-    }
-
-    /// An opinion's row: its log probabilities against those of a context.
-    #[inline(always)]
-    fn against(&self, p: &Row, context: usize) -> Row {
-        let mut row = self.candidates.ln_row(p);
-        for i in 0..ROW {
-            row[i] -= self.ln[context][i];
-        }
-        self.candidates.trim(&mut row);
-        row
-    }
-}
-
 /// The context that number `k` backs off to.
 #[inline(always)]
 fn parent(layout: &Layout, k: usize) -> usize {
     if k < BASE { CONTEXTS[k].parent } else { layout.extra[k - BASE].parent }
-}
-
-/// Scores of classes to probabilities of classes; a class without members gets none.
-#[inline(always)]
-fn softmax(scores: &Row, candidates: &Candidates, p: &mut Row) {
-    const NEVER: f32 = -60.0;
-    let mut z = *scores;
-    let m = candidates.len();
-    if candidates.seen_members() <= 0.0 {
-        z[m] = NEVER;
-    }
-    if candidates.new_members() <= 0.0 {
-        z[m + 1] = NEVER;
-    }
-    for x in &mut z[m + 2..] {
-        *x = NEVER;
-    }
-    let top = super::candidates::max(&z);
-    for i in 0..ROW {
-        p[i] = exp(z[i] - top);
-    }
-    candidates.trim(p);
-    let inverse = 1.0 / super::candidates::sum(p);
-    for x in p {
-        *x *= inverse;
-    }
-}
-
-/// The largest figure's place, the first of equals; 0 when there is none.
-#[inline(always)]
-fn best(p: &[f32]) -> usize {
-    (0..p.len()).fold(0, |b, i| if p[i] > p[b] { i } else { b })
 }

@@ -17,7 +17,7 @@ use super::snapshot::{Reader, Writer};
 /// Most rows.
 pub(super) const ROWS: usize = 40;
 /// G before the first step.
-const FIRST_SQUARE: f32 = 4.0;
+const FIRST_SQUARE: f32 = 8.0;
 /// Largest gradient.
 const CLIP: f32 = 20.0;
 
@@ -179,8 +179,8 @@ impl Pool {
         let mut w = self.first;
         for set in &self.sets {
             if set.selector == Selector::Evidence {
-                for r in 0..self.stride {
-                    w[r] += set.cells[s.evidence[r] as usize * 2 * self.stride + r];
+                for (r, w) in w[..self.stride].iter_mut().enumerate() {
+                    *w += set.cells[s.evidence[r] as usize * 2 * self.stride + r];
                 }
             } else {
                 let at = s.selected(set.selector) * 2 * self.stride;
@@ -285,7 +285,7 @@ mod tests {
         pool.learn(&s, 0);
         // g = ln .8 − (.8 ln .8 + .2 ln .2) = .2 · ln 4; each of the three sets takes one step
         let g = 0.2 * 4f32.ln();
-        let expected = 1.0 + 3.0 * 0.03 * g / (4.0 + g * g).sqrt();
+        let expected = 1.0 + 3.0 * 0.03 * g / (8.0 + g * g).sqrt();
         assert!((pool.weights(&s)[0] - expected).abs() < 1e-4);
     }
 

@@ -107,8 +107,8 @@ impl Regression {
         for (z, &block) in by_block.iter_mut().zip(lanes.blocks()) {
             for &f in relevant(features, block) {
                 let line = &self.lines[self.at(f, block)];
-                for i in 0..LANES {
-                    z[i] += line.weights[i];
+                for (z, w) in z.iter_mut().zip(&line.weights) {
+                    *z += w;
                 }
             }
         }
@@ -151,9 +151,9 @@ impl Regression {
         for &f in features {
             let at = self.at(f, block);
             let line = &mut self.lines[at];
-            for i in 0..LANES {
-                line.squares[i] += errors[i] * errors[i];
-                line.weights[i] += self.rate * errors[i] / (self.first_square + line.squares[i]).sqrt();
+            for ((w, g), e) in line.weights.iter_mut().zip(&mut line.squares).zip(errors) {
+                *g += e * e;
+                *w += self.rate * e / (self.first_square + *g).sqrt();
             }
         }
     }

@@ -148,8 +148,8 @@ impl Standing {
     /// One step, given the pooled opinion and the class that came.
     #[inline(always)]
     pub fn learn(&mut self, p: &Row, came: usize) {
-        for class in 0..self.candidates + 2 {
-            let e = f32::from(u8::from(class == came)) - p[class];
+        for (class, p) in p.iter().enumerate().take(self.candidates + 2) {
+            let e = f32::from(u8::from(class == came)) - p;
             if e.abs() < SMALL {
                 continue;
             }

@@ -8,58 +8,28 @@
 //! The host as a whole is followed by the same code as a worker that does everything; its pair model is that
 //! of entities.
 
-use super::asking::{self, Around, Asker, OWN_CONTEXTS};
+mod layouts;
+mod lesson;
+mod persist;
+mod worker;
+
+use self::layouts::OWN;
+pub(super) use self::layouts::pair_model;
+pub(super) use self::worker::{Taking, Worker};
+
+use super::asking::{self, Around, Asker};
 use super::chronicle::Chronicle;
 use super::context::{BASE, EXTRA, LAST};
-use super::entities::{Entities, Entity, Handle};
+use super::entities::{Entities, Handle};
 use super::handover::Handover;
 use super::history::History;
-use super::in_play::{InPlay, Inbox, Latest};
+use super::in_play::{InPlay, Latest};
 use super::maths::{hash, logit};
-use super::model::{Extra, Layout, Model};
-use super::pool::Selector;
-use super::snapshot::{Reader, Writer};
+use super::model::{Extra, Model};
 use super::spread::Spread;
 use super::table::Table;
 use super::takes::{CHOICES, Takes};
-use super::{Error, Settings, Symbol};
-use crate::time::Time;
-
-/// A worker's own model: all contexts of `context.rs` over its history, and what it last touched.
-static OWN: Layout = Layout {
-    extra: &OWN_CONTEXTS,
-    order: &[
-        5, 4, 3, 25, 23, 24, 17, 16, 15, 2, 9, 14, 7, 13, 12, 8, 22, 26, 27, 28, 29, 18, 20, 6, 21, 19, 10,
-        11, 1,
-    ],
-    pools: [
-        [Selector::Always, Selector::Evidence, Selector::Extra(0)],
-        [Selector::Always, Selector::LastType, Selector::Extra(1)],
-        [Selector::Always, Selector::Match, Selector::Extra(2)],
-    ],
-    first_weight: 0.06,
-    pool_rate: 0.02,
-    regression_rate: 0.15,
-};
-
-/// The pair model: all contexts of `context.rs` over an entity's history, and who asks.
-static PAIR: Layout = Layout {
-    extra: &asking::PAIR_CONTEXTS,
-    order: OWN.order,
-    pools: [
-        [Selector::Always, Selector::Evidence, Selector::Extra(0)],
-        [Selector::Always, Selector::LastType, Selector::Position],
-        [Selector::Always, Selector::Match, Selector::Extra(1)],
-    ],
-    first_weight: 0.06,
-    pool_rate: 0.03,
-    regression_rate: 0.15,
-};
-
-/// A pair model.
-pub(super) fn pair_model(settings: &Settings, alphabet: Option<usize>) -> Model {
-    Model::new(&PAIR, settings, alphabet)
-}
+use super::{Settings, Symbol};
 
 /// Candidates whose forecast is made live; the others' is read off the counts.
 const LIVE: usize = 6;
@@ -71,51 +41,6 @@ const PAIR_P: f32 = 5e-4;
 const EPSILON: f32 = 1e-3;
 /// Counts of types of lost entities.
 const LOST_BITS: u8 = 10;
-
-/// How a worker came by an entity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Taking {
-    #[default]
-    Nothing = 0,
-    /// Never seen before.
-    New = 1,
-    /// The same as last time, untouched by others since.
-    Same = 2,
-    /// The same as last time, but another had it in between.
-    Back = 3,
-    /// One this worker was the last to touch.
-    Own = 4,
-    /// One that was no candidate.
-    Lost = 5,
-    /// From another worker.
-    Other = 6,
-}
-
-impl Taking {
-    fn from_u8(x: u8) -> Result<Taking, Error> {
-        use Taking::*;
-        let all = [Nothing, New, Same, Back, Own, Lost, Other];
-        all.get(x as usize).copied().ok_or(Error::Malformed { what: "a worker" })
-    }
-}
-
-/// One worker.
-#[derive(Clone, Debug)]
-pub(super) struct Worker {
-    /// Its tasks; the partners are entities.
-    pub history: History,
-    /// The entities it touched last.
-    pub latest: Latest,
-    /// The entities that are usually handed to it.
-    pub inbox: Inbox,
-    /// Tasks in a row about the same entity.
-    pub run: u32,
-    pub taking: Taking,
-    pub taking_before: Taking,
-    /// How often in a row it came by entities in the same way.
-    pub same_taking: u32,
-}
 
 /// Everything outside a worker's model that it looks at.
 #[derive(Clone, Copy)]
@@ -189,29 +114,20 @@ impl WorkerModel {
     /// Makes room for workers `0..n`.
     pub fn grow_workers(&mut self, n: usize) {
         while self.workers.len() < n {
-            let id = self.workers.len() as u64;
-            self.workers.push(Worker {
-                history: self.chronicle.begin(id),
-                latest: Latest::default(),
-                inbox: Inbox::default(),
-                run: 0,
-                taking: Taking::Nothing,
-                taking_before: Taking::Nothing,
-                same_taking: 0,
-            });
+            let history = self.chronicle.begin(self.workers.len() as u64);
+            self.workers.push(Worker::new(history));
         }
     }
 
     /// Memory, bytes.
     pub fn bytes(&self) -> usize {
-        let worker = |w: &Worker| size_of::<Worker>() + 16 * 8 + w.inbox.len() * 16;
         self.own.bytes()
             + self.takes.bytes()
             + self.lost.bytes()
             + self.handover.bytes()
             + self.chronicle.bytes()
             + self.by_entities.bytes()
-            + self.workers.iter().map(worker).sum::<usize>()
+            + self.workers.iter().map(Worker::bytes).sum::<usize>()
             + size_of::<WorkerModel>()
             + self.pairs.capacity() * size_of::<Pair>()
     }
@@ -431,130 +347,6 @@ impl WorkerModel {
         };
         let place = entity.and_then(|h| self.in_play.position(h));
         p_type * place.map_or_else(|| given_type(n) + given_type(n + 1), given_type)
-    }
-
-    // ---- the lesson -------------------------------------------------------------------------------------
-
-    /// Worker `w` did a task of this type about that entity (nothing: one not in the store): a lesson for all
-    /// that spoke in the forecast in hand, which must be about `w`.
-    pub fn learn(&mut self, w: usize, symbol: Symbol, entity: Option<Handle>) {
-        self.own.learn(symbol);
-        let place = self.place_of(entity);
-        self.takes.learn(place);
-        if place == self.in_play.list().len() + 1 {
-            for state in lost_states(w as u64, &self.workers[w]) {
-                let at = self.lost.find(state);
-                self.lost.learn(at, symbol);
-            }
-        }
-    }
-
-    /// An entity's place among the choices in hand.
-    fn place_of(&self, entity: Option<Handle>) -> usize {
-        let n = self.in_play.list().len();
-        entity.map_or(n, |h| self.in_play.position(h).unwrap_or(n + 1))
-    }
-
-    /// Before the entity's history goes on: worker `w` has taken it, out of the inboxes where it waited.
-    /// `was_known`: it was in the store before this task.
-    pub fn take(&mut self, w: usize, handle: Handle, entity: &Entity, was_known: bool) {
-        if was_known && !self.host {
-            self.handover.learn(&entity.history, w as u16);
-        }
-        if !self.host {
-            self.withdraw(entity);
-        }
-        let taking = self.taking(w, handle, &entity.history, was_known);
-        let mine = self.mine(w, &entity.history);
-        let worker = &mut self.workers[w];
-        worker.taking_before = std::mem::replace(&mut worker.taking, taking);
-        worker.same_taking = if worker.taking == worker.taking_before { worker.same_taking + 1 } else { 0 };
-        worker.run = if worker.latest.get(0) == Some(handle) { worker.run + 1 } else { 1 };
-        if was_known && !mine {
-            worker.inbox.took(entity.sequence);
-        }
-        worker.latest.push(handle);
-    }
-
-    /// An entity waits in no inbox any longer.
-    pub fn withdraw(&mut self, entity: &Entity) {
-        for &o in entity.expected_by.list() {
-            if let Some(other) = self.workers.get_mut(o as usize) {
-                other.inbox.remove(entity.sequence);
-            }
-        }
-    }
-
-    fn taking(&self, w: usize, handle: Handle, h: &History, was_known: bool) -> Taking {
-        let mine = self.mine(w, h);
-        let same = self.workers[w].latest.get(0) == Some(handle);
-        match () {
-            () if !was_known => Taking::New,
-            () if same && mine => Taking::Same,
-            () if same => Taking::Back,
-            () if mine => Taking::Own,
-            () if self.in_play.position(handle).is_none() => Taking::Lost,
-            () => Taking::Other,
-        }
-    }
-
-    /// After the entity's history went on: it waits for those who usually take it from here.
-    pub fn hand_on(&mut self, w: usize, handle: Handle, entity: &mut Entity) {
-        entity.expected_by = self.handover.expect(&entity.history);
-        for &o in entity.expected_by.list() {
-            if o as usize != w && (o as usize) < self.workers.len() {
-                self.workers[o as usize].inbox.put(entity.sequence, handle);
-            }
-        }
-    }
-
-    /// The worker's own history goes on; `id` is the entity's.
-    pub fn advance(&mut self, w: usize, symbol: Symbol, id: u64, at: Time) {
-        self.chronicle.advance(&mut self.workers[w].history, symbol, id, at);
-    }
-
-    // ---- snapshot -----------------------------------------------------------------------------------------
-
-    pub fn save(&self, to: &mut Writer) {
-        self.own.save(to);
-        self.takes.save(to);
-        self.lost.save(to);
-        self.handover.save(to);
-        self.chronicle.save(to);
-        to.len(self.workers.len());
-        for w in &self.workers {
-            w.history.save(to);
-            w.latest.save(to);
-            w.inbox.save(to);
-            to.u32(w.run);
-            to.u8(w.taking as u8);
-            to.u8(w.taking_before as u8);
-            to.u32(w.same_taking);
-        }
-    }
-
-    pub fn load(&mut self, from: &mut Reader<'_>, types: usize, workers: usize) -> Result<(), Error> {
-        self.own.load(from, types)?;
-        self.takes.load(from)?;
-        self.lost.load(from, types)?;
-        self.handover.load(from, workers)?;
-        self.chronicle.load(from)?;
-        let n = from.len(workers, "the number of workers")?;
-        self.workers.clear();
-        for _ in 0..n {
-            self.workers.push(Worker {
-                history: History::load(from)?,
-                latest: Latest::load(from)?,
-                inbox: Inbox::load(from)?,
-                run: from.u32()?,
-                taking: Taking::from_u8(from.u8()?)?,
-                taking_before: Taking::from_u8(from.u8()?)?,
-                same_taking: from.u32()?,
-            });
-        }
-        self.grow(types);
-        self.grow_workers(workers);
-        Ok(())
     }
 
     #[cfg(test)]
