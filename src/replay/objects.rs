@@ -158,7 +158,8 @@ pub struct Accesses {
     /// (time, objects asked for together): indices into `order`.
     events: Vec<(Time, std::ops::Range<usize>)>,
     order: Vec<u32>,
-    sizes: Map<ObjectName, u64>,
+    /// What the source knows: objects that exist, by name.
+    index: Map<ObjectName, u32>,
     footprint_bytes: u64,
     timed: bool,
 }
@@ -188,8 +189,8 @@ impl Accesses {
             !trace.rows.iter().enumerate().all(|(i, r)| r.time == Time::from_us(i as u64 * 1_000_000));
         let footprint_bytes = bytes.iter().sum();
         let names: Vec<ObjectName> = trace.objects.iter().map(|n| ObjectName::new(n.as_str())).collect();
-        let sizes = names.iter().cloned().zip(bytes.iter().copied()).collect();
-        Accesses { name: trace.name.clone(), names, bytes, events, order, sizes, footprint_bytes, timed }
+        let index = names.iter().cloned().zip(0..).collect();
+        Accesses { name: trace.name.clone(), names, bytes, events, order, index, footprint_bytes, timed }
     }
     /// Capacity in bytes.
     pub fn capacity_bytes(&self, capacity: Capacity) -> u64 {
@@ -269,10 +270,8 @@ struct Run<'a> {
     pool: CacheCore,
     predictor: Option<ObjectPredictor>,
     link: Link,
-    /// What the source would say about an object that exists.
-    sizes: &'a Map<ObjectName, u64>,
-    /// When each object that was staged arrives.
-    arrival: Map<ObjectName, Time>,
+    /// When each object arrives that was staged last, by index.
+    arrival: Vec<Time>,
     now: Time,
     totals: Totals,
 }
@@ -292,8 +291,7 @@ impl<'a> Run<'a> {
             pool: CacheCore::new(limits),
             predictor: staging.then(|| ObjectPredictor::new(MAX_NAMES, speed)),
             link: Link::new(options.rtt, options.bandwidth_per_s),
-            sizes: &accesses.sizes,
-            arrival: Map::default(),
+            arrival: vec![Time::ZERO; accesses.names.len()],
             now: Time::ZERO,
             totals: Totals::default(),
         }
@@ -329,7 +327,7 @@ impl<'a> Run<'a> {
         if let Some(hit) = self.pool.touch(object, self.now) {
             if hit.first_use_of_staged {
                 self.totals.useful += 1;
-                let arrival = self.arrival.remove(object).unwrap_or(Time::ZERO);
+                let arrival = self.arrival[self.accesses.order[i] as usize];
                 self.totals.late += u64::from(arrival > self.now);
                 self.now = self.link.join(self.now, arrival, bytes);
                 return Answer::StagedHit;
@@ -349,12 +347,7 @@ impl<'a> Run<'a> {
     }
     fn evicted(&mut self, victims: &[Victim]) {
         let Some(predictor) = &mut self.predictor else { return };
-        for v in victims {
-            predictor.left(&v.entry.object);
-            if v.entry.staged && !v.entry.used {
-                self.arrival.remove(&v.entry.object);
-            }
-        }
+        victims.iter().for_each(|v| predictor.left(&v.entry.object));
     }
     fn carry_out(&mut self, proposal: Proposal) {
         match proposal {
@@ -370,7 +363,8 @@ impl<'a> Run<'a> {
     }
     fn stage(&mut self, object: &ObjectName, bytes: u64) {
         // The source knows the size of what exists; what does not exist is paid for as it was guessed.
-        let bytes = self.sizes.get(object).copied().unwrap_or(bytes);
+        let index = self.accesses.index.get(object).map(|&i| i as usize);
+        let bytes = index.map_or(bytes, |i| self.accesses.bytes[i]);
         if bytes > self.pool.fill().capacity_bytes / 2 {
             return;
         }
@@ -383,7 +377,10 @@ impl<'a> Run<'a> {
         self.evicted(&victims);
         self.totals.issued += 1;
         self.totals.issued_bytes += bytes;
-        self.arrival.insert(object.clone(), self.link.stage(self.now, bytes));
+        let arrival = self.link.stage(self.now, bytes);
+        if let Some(i) = index {
+            self.arrival[i] = arrival;
+        }
         if let Some(p) = &mut self.predictor {
             p.arrived(object);
         }

@@ -134,6 +134,8 @@ pub(super) struct Calibration {
     regression: Regression,
     /// How often any proposal comes true.
     base: Cell,
+    /// Its log odds.
+    base_logit: f32,
 }
 
 impl Calibration {
@@ -159,6 +161,7 @@ impl Calibration {
             refine: refine.collect(),
             regression: Regression::new(),
             base: Cell { good: 1.0, bad: 9.0 },
+            base_logit: logit(0.1),
         }
     }
     fn at(kind: usize, cell: u16) -> usize {
@@ -187,28 +190,26 @@ impl Calibration {
     }
     /// Evidence in the logit domain relative to the base rate, and the set of kinds that have some.
     fn inputs(&self, evidence: &Evidence) -> ([f32; KINDS + 1], usize) {
-        let base = logit(self.base.p());
         let mut x = [0.0; KINDS + 1];
         for kind in 0..KINDS {
             if evidence[kind] > 0 {
-                x[kind] = logit(self.p(kind, evidence[kind])) - base;
+                x[kind] = logit(self.p(kind, evidence[kind])) - self.base_logit;
             }
         }
         x[KINDS] = 1.0;
         (x, kinds_of(evidence))
     }
     /// logit p = logit base + bias + Σ w · (logit p_kind − logit base).
-    fn mix(&self, x: &[f32; KINDS + 1], set: usize) -> f32 {
+    fn mixed_logit(&self, x: &[f32; KINDS + 1], set: usize) -> f32 {
         let w = &self.weights[set];
         let s: f32 = w.iter().zip(x).map(|(w, x)| w * x).sum();
-        logistic(logit(self.base.p()) + s)
+        self.base_logit + s
     }
     /// Probability now. The charges of the proposal move to where it now falls.
     pub(super) fn score(&mut self, evidence: &Evidence, f: Features, standing: &mut Standing) -> f32 {
         let (x, set) = self.inputs(evidence);
-        let mixed = self.mix(&x, set);
-        let bucket =
-            ((logit(mixed) - BUCKET_FIRST) / BUCKET_WIDTH + 0.5).clamp(0.0, BUCKETS as f32 - 1.0) as usize;
+        let mixed = (self.mixed_logit(&x, set) - BUCKET_FIRST) / BUCKET_WIDTH + 0.5;
+        let bucket = mixed.clamp(0.0, BUCKETS as f32 - 1.0) as usize;
         let contexts = [f.record * VOTES + f.votes, RECORDS * VOTES + set * AGES + f.age];
         let mut logits = [0.0; 2];
         for (i, place) in standing.places.iter_mut().enumerate() {
@@ -226,9 +227,9 @@ impl Calibration {
     }
     /// A proposal came true, or did not.
     pub(super) fn learn(&mut self, evidence: &Evidence, standing: &Standing, used: bool) {
-        let (x, set) = self.inputs(evidence);
-        if set.count_ones() > 1 {
-            let error = f32::from(u8::from(used)) - self.mix(&x, set);
+        if kinds_of(evidence).count_ones() > 1 {
+            let (x, set) = self.inputs(evidence);
+            let error = f32::from(u8::from(used)) - logistic(self.mixed_logit(&x, set));
             for (w, x) in self.weights[set].iter_mut().zip(&x) {
                 *w = (*w + RATE * error * x).clamp(-0.5, 1.5);
             }
@@ -250,6 +251,7 @@ impl Calibration {
             self.base.good *= 0.5;
             self.base.bad *= 0.5;
         }
+        self.base_logit = logit(self.base.p());
     }
     /// Memory, bytes.
     pub(super) fn memory_bytes(&self) -> usize {
@@ -274,6 +276,7 @@ impl Calibration {
                 return Err(Bad::Value);
             }
         }
+        self.base_logit = logit(self.base.p());
         for w in self.weights.iter_mut().flatten() {
             *w = from.f32()?;
         }

@@ -7,9 +7,9 @@
 //! or not. A candidate that is in the pool already is protected instead: no byte is spent.
 //!
 //! One predictor learns for one pool. The caller tells what tasks asked for and how the pool answered
-//! ([`ObjectPredictor::observe`]), what came and what left, and carries out the [`Proposal`]s. Cost: one
-//! to two microseconds an access, most of it cache misses of the machine; memory: see [`ObjectPredictor::model_bytes`], fixed but for 4,096 candidates and 512
-//! shapes of names.
+//! ([`ObjectPredictor::observe`]), what came and what left, and carries out the [`Proposal`]s. Cost: 4,000 to
+//! 8,000 instructions an access (counted on orm_busy and cloudphysics_sample); memory: see
+//! [`ObjectPredictor::model_bytes`], fixed but for 4,096 candidates and 512 shapes of names.
 
 use super::associate::Associations;
 use super::calibrate::Calibration;

@@ -58,7 +58,8 @@ pub(super) struct Features {
 pub(super) struct Inputs {
     logits: [f32; SLOPES],
     rows: [u16; SLOPES + BIASES],
-    scored: bool,
+    /// The error that the weights were moved by when it was charged; zero if it is not charged.
+    charged: f32,
 }
 
 /// The weights.
@@ -81,9 +82,7 @@ impl Regression {
         f: Features,
         inputs: &mut Inputs,
     ) -> f32 {
-        if inputs.scored {
-            self.step(inputs, 0.0, -RATE);
-        }
+        self.step(inputs, -inputs.charged);
         let within = [
             set,
             set,
@@ -95,15 +94,17 @@ impl Regression {
             set * VOTES + f.votes,
         ];
         let rows = std::array::from_fn(|i| (FIRST[i] + within[i]) as u16);
-        *inputs = Inputs { logits, rows, scored: true };
-        self.step(inputs, 0.0, RATE);
-        self.p(inputs)
+        *inputs = Inputs { logits, rows, charged: 0.0 };
+        let p = self.p(inputs);
+        inputs.charged = -p;
+        self.step(inputs, inputs.charged);
+        p
     }
-    /// A scored proposal came true.
+    /// A scored proposal came true: the charge is taken back, and the weights move the other way.
     pub(super) fn succeed(&mut self, inputs: &Inputs) {
-        if inputs.scored {
-            self.step(inputs, 0.0, -RATE);
-            self.step(inputs, 1.0, RATE);
+        self.step(inputs, -inputs.charged);
+        if inputs.charged != 0.0 {
+            self.step(inputs, 1.0 - self.p(inputs));
         }
     }
     fn p(&self, inputs: &Inputs) -> f32 {
@@ -112,13 +113,15 @@ impl Regression {
         let biases: f32 = (SLOPES..SLOPES + BIASES).map(weight).sum();
         logistic(slopes + biases)
     }
-    /// One step of gradient descent on log loss towards `outcome`; a negative rate takes one back.
-    fn step(&mut self, inputs: &Inputs, outcome: f32, rate: f32) {
-        let error = outcome - self.p(inputs);
+    /// One step of gradient descent on log loss, whose gradient is error · input.
+    fn step(&mut self, inputs: &Inputs, error: f32) {
+        if error == 0.0 {
+            return;
+        }
         for (i, &row) in inputs.rows.iter().enumerate() {
             let x = inputs.logits.get(i).copied().unwrap_or(1.0);
             let w = &mut self.weights[usize::from(row)];
-            *w = (*w + rate * error * x).clamp(-8.0, 8.0);
+            *w = (*w + RATE * error * x).clamp(-8.0, 8.0);
         }
     }
     /// Memory, bytes.
@@ -141,13 +144,13 @@ impl Regression {
 impl Inputs {
     /// Never scored.
     pub(super) const NONE: Inputs =
-        Inputs { logits: [0.0; SLOPES], rows: [0; SLOPES + BIASES], scored: false };
+        Inputs { logits: [0.0; SLOPES], rows: [0; SLOPES + BIASES], charged: 0.0 };
 
     /// Writes one proposal's inputs.
     pub(super) fn write(&self, to: &mut Writer) {
         self.logits.iter().for_each(|&l| to.f32(l));
         self.rows.iter().for_each(|&r| to.u32(r.into()));
-        to.u8(self.scored.into());
+        to.f32(self.charged);
     }
     /// Reads what [`Inputs::write`] wrote.
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Inputs, Bad> {
@@ -158,7 +161,7 @@ impl Inputs {
         for r in &mut inputs.rows {
             *r = from.index(WEIGHTS)? as u16;
         }
-        inputs.scored = from.u8()? != 0;
+        inputs.charged = from.f32()?;
         Ok(inputs)
     }
 }

@@ -3,7 +3,7 @@
 //! Stage an object if its probability p reaches a threshold τ, and p · seconds saved ≥ (1 − p) · seconds of
 //! bandwidth wasted. τ = min(.7, .33 + .8 · w), where w is the share of accessed bytes that staging has wasted
 //! lately: where guesses turn out wrong, only better ones are made. (Constants measured on the development
-//! traces: a steeper or lower one trades precision for misses about one to one.)
+//! traces: a point of precision costs about half a point of misses removed.)
 
 use super::snapshot::{Bad, Reader, Writer};
 
