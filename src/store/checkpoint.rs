@@ -5,7 +5,7 @@
 //! the writer goes on, and the writer copies only what came in the meantime: after that the log begins anew.
 
 use super::Error;
-use super::open::{connect_any, pragma};
+use super::open::{Durability, connect_any, pragma};
 use super::statements::failed;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -79,7 +79,7 @@ fn work(db: &Path, gone: &Receiver<()>, say: &Sender<Result<(), Error>>) {
     while gone.recv().is_ok() {
         let copied = match &conn {
             Some(conn) => Ok(conn),
-            None => connect_any(db).map(|c| &*conn.insert(c)),
+            None => connect_any(db, Durability::Sync).map(|c| &*conn.insert(c)),
         };
         let copied = copied.and_then(|c| pragma(c, "PRAGMA wal_checkpoint(PASSIVE)").map(drop));
         if say.send(copied.map_err(|e| failed(db, e))).is_err() {

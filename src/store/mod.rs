@@ -20,6 +20,7 @@ pub mod damage;
 pub mod floor;
 mod group;
 mod load;
+mod log_file;
 pub mod open;
 pub mod reader;
 pub mod record;

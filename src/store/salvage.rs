@@ -4,7 +4,7 @@
 //! a crash at any point leaves either the old record or the new one to go on with: see [`finish`].
 
 use super::damage::{Damage, Place};
-use super::open::{Files, connect};
+use super::open::{Durability, Files, connect};
 use super::record::{DoneState, LiveState, Sealer, StateCells, Table};
 use super::rows::{self, Findings, Names, Verdict, columns, walk};
 use super::statements::Meta;
@@ -87,7 +87,7 @@ pub(super) fn salvage(
     let (half, whole) = names(&files.db);
     let epoch_floor = modified_s(&files.db);
     let mut found = Findings::default();
-    let new = connect(&half)?;
+    let new = connect(&half, Durability::Sync)?;
     let copied =
         copy(&conn, &new, files, &mut found, epoch_floor).map_err(Error::sql("salvage", &files.db))?;
     new.close().map_err(|(_, e)| Error::sql("close", &half)(e))?;

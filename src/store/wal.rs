@@ -45,7 +45,7 @@ pub enum Found {
 
 /// Reads the log at `wal` and says whether it is whole, given the `mark` that stands beside it.
 ///
-/// Costs one sequential read of the log (at most some 16 MiB: see `CHECKPOINT_FRAMES`).
+/// Costs one sequential read of the log (some 8 MiB, unless a reader held it up).
 ///
 /// # Errors
 /// [`Error::Io`] if the log cannot be read.
