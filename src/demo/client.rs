@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixStream;
 
-/// How long the daemon may keep one `wait` open.
-const WAIT_S: u32 = 20;
-
 /// A client of the socket at a path; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -49,19 +46,6 @@ impl Client {
             (None, None) => bail!("the daemon gave a task no number"),
         };
         answers.into_iter().map(number).collect()
-    }
-
-    /// Answers when the task has ended.
-    ///
-    /// # Errors
-    /// When the daemon does not answer.
-    pub async fn ended(&self, id: u64) -> anyhow::Result<wire::Task> {
-        loop {
-            let task: wire::Task = self.get(&format!("/v1/tasks/{id}/wait?timeout_s={WAIT_S}")).await?;
-            if task.state.is_final() {
-                return Ok(task);
-            }
-        }
     }
 
     /// What a GET of `path` gives, read as JSON.

@@ -9,19 +9,19 @@ use super::settings::{SLOTS, Settings, WORKERS};
 use super::side::play;
 use super::stream::Stream;
 use crate::api::wire::{Savings, Task, Why};
-use crate::task::State;
 use anyhow::{Context, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::time::Duration;
 
 /// The pool holds this share of all volumes.
 const CACHE_SHARE: f64 = 0.25;
-/// Most tasks whose decision is asked for, to find one that tells a story.
-const STORIES: usize = 40;
+/// How often a task is looked for whose decision tells a story, and among how many of the latest.
+const STORIES_EVERY: Duration = Duration::from_millis(500);
+const STORIES: usize = 8;
 /// A task that waited less than this for its data did not wait, milliseconds.
 const READY_MS: f64 = 1.0;
 
@@ -117,19 +117,13 @@ impl Stage<'_> {
         let mut daemon = Daemon::start(&self.program, &config, &settings.socket()).await?;
         bar.reset_elapsed();
         bar.enable_steady_tick(Duration::from_millis(200));
-        let (tell, ended) = mpsc::unbounded_channel();
-        let tell = picture.is_some().then_some(tell);
-        let telling = tokio::spawn(story(daemon.client().clone(), self.stream.arrivals.len(), ended));
-        let tasks = play(&mut daemon, &self.stream.arrivals, |task| {
-            bar.inc(1);
-            if let Some(tell) = &tell {
-                _ = tell.send(task.clone());
-            }
-        });
-        let tasks = tasks.await?;
+        let (played, telling) = oneshot::channel();
+        let wanted = if picture.is_some() { self.stream.arrivals.len() } else { usize::MAX };
+        let telling = tokio::spawn(story(daemon.client().clone(), wanted as u64 / 2, telling));
+        let tasks = play(&mut daemon, &self.stream.arrivals, |ended| bar.set_position(ended as u64)).await;
+        drop(played);
+        let (tasks, explained) = (tasks?, telling.await?);
         bar.finish();
-        drop(tell);
-        let explained = telling.await?;
 
         let client = daemon.client();
         let savings: Savings = client.get("/v1/savings").await?;
@@ -152,24 +146,31 @@ impl Stage<'_> {
 }
 
 /// A task that did not wait because its data had been staged on a forecast. Asked for while the stream runs,
-/// right after the task's end: later, the daemon's latest decisions about the same objects are others.
-async fn story(client: Client, tasks: usize, mut ended: mpsc::UnboundedReceiver<Task>) -> Option<Explained> {
-    let (mut best, mut asked, mut seen) = (None, 0, 0);
-    while let Some(task) = ended.recv().await {
-        seen += 1;
-        let is_ready = task.state == State::Done && task.data_wait_ms.is_none_or(|ms| ms < READY_MS);
-        // In the first half there is little to tell: the forecast has just begun to learn.
-        if !is_ready || 2 * seen < tasks || task.inputs.len() < 2 || asked == STORIES {
+/// soon after the task's end: later, the daemon's latest decisions about the same objects are others. Ends when
+/// the sender of `played` is gone. Before task number `from` there is little to tell: the forecast is learning.
+async fn story(client: Client, from: u64, mut played: oneshot::Receiver<()>) -> Option<Explained> {
+    let mut best = None;
+    let mut asked = from;
+    let mut pause = tokio::time::interval(STORIES_EVERY);
+    loop {
+        tokio::select! {
+            _ = &mut played => return best.map(|(_, explained)| explained),
+            _ = pause.tick() => {}
+        }
+        let Ok(ended) = client.get::<Vec<Task>>(&format!("/v1/tasks?state=done&limit={STORIES}")).await
+        else {
             continue;
+        };
+        let is_ready = |t: &&Task| t.id > asked && t.data_wait_ms.is_some_and(|ms| ms < READY_MS);
+        for task in ended.iter().filter(is_ready).filter(|t| t.inputs.len() > 1) {
+            let Ok(why) = client.get::<Why>(&format!("/v1/why?task={}", task.id)).await else { continue };
+            let score = told_by(&why);
+            if score > best.as_ref().map_or(0, |(score, _)| *score) {
+                best = Some((score, Explained { task: task.clone(), why }));
+            }
         }
-        asked += 1;
-        let Ok(why) = client.get::<Why>(&format!("/v1/why?task={}", task.id)).await else { continue };
-        let score = told_by(&why);
-        if score > best.as_ref().map_or(0, |(score, _)| *score) {
-            best = Some((score, Explained { task, why }));
-        }
+        asked = ended.iter().map(|t| t.id).max().unwrap_or(0).max(asked);
     }
-    best.map(|(_, explained)| explained)
 }
 
 /// How many of a task's inputs had been staged on a forecast before anybody had submitted the task.

@@ -5,73 +5,92 @@ use super::process::Daemon;
 use super::stream::Arrival;
 use crate::api::wire::{Submit, Task};
 use anyhow::bail;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until};
+use std::collections::BTreeMap;
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
-/// Waits that are open at once: each costs a connection. Ends come from the record, so a wait that begins late
-/// changes no figure.
-const WAITS: usize = 64;
 /// Most tasks in one request.
 const SUBMITS: usize = 250;
+/// How often the daemon is asked how many tasks have ended. Asking costs it processor time that the tasks would
+/// have, so it is asked one small question, and for the tasks themselves only when all have ended.
+const TICK: Duration = Duration::from_millis(100);
 /// If no task ends for so long, none will.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// Plays the stream in real time and waits for all its tasks; `ended` is told of each that has. The tasks come
-/// back in the order of the arrivals.
+/// Plays the stream in real time and waits for all its tasks; `progress` is told how many have ended. The tasks
+/// come back in the order of the arrivals.
 ///
 /// # Errors
 /// When the daemon refuses a task, dies, or stalls.
 pub async fn play(
     daemon: &mut Daemon,
     arrivals: &[Arrival],
-    mut ended: impl FnMut(&Task),
+    progress: impl FnMut(usize),
 ) -> anyhow::Result<Vec<Task>> {
     let client = daemon.client().clone();
-    let permits = Arc::new(Semaphore::new(WAITS));
+    match drive(&client, arrivals, progress).await {
+        Ok(numbers) => record(&client, &numbers).await,
+        // If it died, that is the reason for whatever went wrong.
+        Err(e) => Err(daemon.check_alive().err().unwrap_or_else(|| e.context(daemon.tail()))),
+    }
+}
+
+/// Submits each task at its time and returns their numbers when all have ended.
+async fn drive(
+    client: &Client,
+    arrivals: &[Arrival],
+    mut progress: impl FnMut(usize),
+) -> anyhow::Result<Vec<u64>> {
     let start = Instant::now();
     let mut numbers: Vec<u64> = Vec::with_capacity(arrivals.len());
-    let mut tasks: Vec<Option<Task>> = vec![None; arrivals.len()];
-    let mut count = 0;
-    let mut waits: JoinSet<(usize, anyhow::Result<Task>)> = JoinSet::new();
-    let mut last_end = Instant::now();
-    while count < arrivals.len() {
-        let next = arrivals.get(numbers.len()).map_or(last_end + STALLED, |a| start + a.at.to_std());
-        tokio::select! {
-            Some(joined) = waits.join_next(), if !waits.is_empty() => {
-                let (n, task) = joined?;
-                let task = match task {
-                    Ok(task) => task,
-                    Err(e) => return Err(daemon.check_alive().err().unwrap_or(e)),
-                };
-                ended(&task);
-                tasks[n] = Some(task);
-                count += 1;
-                last_end = Instant::now();
-            }
-            () = sleep_until(next.min(last_end + STALLED)) => {
-                let elapsed = start.elapsed();
-                let due = due(arrivals, &numbers, elapsed);
-                if due.is_empty() && last_end.elapsed() >= STALLED {
-                    daemon.check_alive()?;
-                    bail!("no task has ended for {} s\n{}", STALLED.as_secs(), daemon.tail());
-                }
-                if due.is_empty() {
-                    continue;
-                }
-                let submitted = match client.submit(&due).await {
-                    Ok(submitted) => submitted,
-                    Err(e) => return Err(daemon.check_alive().err().unwrap_or(e)),
-                };
-                for id in submitted {
-                    waits.spawn(wait(client.clone(), numbers.len(), id, Arc::clone(&permits)));
-                    numbers.push(id);
-                }
-            }
+    let (mut ended, mut last_end, mut tick) = (0, start, start + TICK);
+    while ended < arrivals.len() {
+        let next = arrivals.get(numbers.len()).map_or(tick, |a| (start + a.at.to_std()).min(tick));
+        sleep_until(next).await;
+        let due = due(arrivals, &numbers, start.elapsed());
+        if !due.is_empty() {
+            numbers.extend(client.submit(&due).await?);
+        }
+        if Instant::now() < tick {
+            continue;
+        }
+        tick = Instant::now() + TICK;
+        let unfinished: usize = client.health().await?.tasks.values().sum();
+        let now_ended = numbers.len().saturating_sub(unfinished);
+        if now_ended > ended || numbers.len() < arrivals.len() {
+            last_end = Instant::now();
+        }
+        ended = now_ended.max(ended);
+        progress(ended);
+        if last_end.elapsed() >= STALLED {
+            bail!("no task has ended for {} s; {unfinished} are unfinished", STALLED.as_secs());
         }
     }
-    Ok(tasks.into_iter().flatten().collect())
+    Ok(numbers)
+}
+
+/// The daemon's record of the tasks, in the order of their numbers here.
+async fn record(client: &Client, numbers: &[u64]) -> anyhow::Result<Vec<Task>> {
+    const ATTEMPTS: u32 = 100;
+    let (Some(least), Some(most)) = (numbers.iter().min(), numbers.iter().max()) else {
+        return Ok(Vec::new());
+    };
+    for _ in 0..ATTEMPTS {
+        let mut found: BTreeMap<u64, Task> = BTreeMap::new();
+        let mut before = most + 1;
+        while before > *least {
+            let page: Vec<Task> = client.get(&format!("/v1/tasks?limit=1000&before={before}")).await?;
+            let Some(last) = page.last() else { break };
+            before = last.id;
+            found.extend(page.into_iter().map(|task| (task.id, task)));
+        }
+        let tasks: Vec<Task> = numbers.iter().filter_map(|id| found.get(id).cloned()).collect();
+        if tasks.len() == numbers.len() && tasks.iter().all(|t| t.state.is_final() && t.ended_s.is_some()) {
+            return Ok(tasks);
+        }
+        // The queue knows of an end a moment before the record can be read.
+        sleep(TICK / 10).await;
+    }
+    bail!("the daemon's record lacks the end of a task that has ended")
 }
 
 /// What is to be submitted now: all whose time has come, up to the first that follows one of them, whose number
@@ -85,13 +104,6 @@ fn due(arrivals: &[Arrival], numbers: &[u64], elapsed: Duration) -> Vec<Submit> 
         Submit { after, ..a.submit.clone() }
     })
     .collect()
-}
-
-async fn wait(client: Client, n: usize, id: u64, permits: Arc<Semaphore>) -> (usize, anyhow::Result<Task>) {
-    let permit = permits.acquire().await;
-    let task = client.ended(id).await;
-    drop(permit);
-    (n, task)
 }
 
 #[cfg(test)]
