@@ -237,6 +237,10 @@ impl fmt::Display for Ending {
             Ending::Signalled { signal } => write!(f, "ended by signal {signal}"),
             Ending::TimedOut => f.write_str("time limit ran out"),
             Ending::Cancelled => f.write_str("cancelled"),
+            // Most errors of sources name their object themselves.
+            Ending::MissingInput { object, error } if error.starts_with(object.as_str()) => {
+                write!(f, "input {error}")
+            }
             Ending::MissingInput { object, error } => write!(f, "input {object} could not be had: {error}"),
             Ending::InputModified { object } => write!(f, "the task changed its input {object}"),
             Ending::OutputFailed { object, error } => write!(f, "output {object} was not published: {error}"),
