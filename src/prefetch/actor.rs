@@ -234,10 +234,12 @@ impl PrefetchActor {
             key: key.clone(),
         };
         let (told, mut hear) = tokio::sync::mpsc::channel(8);
-        let flown = carrier
-            .fly(told)
-            .into_actor(self)
-            .map(move |flown, actor, ctx| actor.flown(flight, &key, flown, ctx));
+        // A task of its own: within the actor's context every piece of every body would poll all of them.
+        let flying = tokio::task::spawn_local(carrier.fly(told));
+        let flown = flying.into_actor(self).map(move |flown, actor, ctx| {
+            let flown = flown.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            actor.flown(flight, &key, flown, ctx);
+        });
         ctx.spawn(flown);
         let progress = futures_util::stream::poll_fn(move |cx| hear.poll_recv(cx));
         ctx.spawn(
@@ -391,7 +393,7 @@ impl Actor for PrefetchActor {
 }
 
 impl Handler<Demand> for PrefetchActor {
-    type Result = ResponseActFuture<Self, Result<Vec<Ready>, NotReady>>;
+    type Result = ResponseFuture<Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
         demand::serve(self, msg, ctx)
     }
