@@ -18,6 +18,7 @@ pub mod gate;
 pub mod governor;
 pub mod ledger;
 mod publish;
+pub mod sizes;
 pub mod source;
 pub mod transfer;
 
