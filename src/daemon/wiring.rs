@@ -201,7 +201,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     learned.extend([predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()]);
     let dispatch_peers = DispatchPeers {
         workers: workers.iter().map(|w| (w.clone().recipient(), w.clone().recipient())).collect(),
-        arrived: vec![predict.clone().recipient()],
+        // Who stages hears of a task first: then its forecast, which speaks of what comes after it.
+        arrived: vec![prefetch.clone().recipient(), predict.clone().recipient()],
         plan: vec![prefetch.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
         learned,

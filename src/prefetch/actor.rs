@@ -1,6 +1,6 @@
 //! The actor that owns transfers and the agenda.
 //!
-//! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Plan`], [`Writing`]), the predictor
+//! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Arrived`], [`Plan`], [`Writing`]), the predictor
 //!   ([`Foreseen`]), caches ([`Cached`]), the monitor ([`Heat`]), those who learn ([`Learned`]), people
 //!   ([`Stage`]).
 //! - **Asks** caches for room ([`Reserve`](crate::message::Reserve), [`Commit`](crate::message::Commit)); everything that waits runs in futures of its own
@@ -14,7 +14,7 @@ use super::demand::{self, Landing};
 use super::flights::{self, Answer, Class, FlightId, Flights, Key, Waiter, Want};
 use super::source::Source;
 use super::transfer::{Handle, Lane};
-use crate::flow::{CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
+use crate::flow::{Arrived, CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
 use crate::message::{
     Cached, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred, Unpin,
 };
@@ -29,10 +29,6 @@ use tokio::sync::oneshot;
 const TICK: Span = Span::from_ms(20);
 /// Messages that may wait.
 const MAILBOX: usize = 16_384;
-/// Sizes of objects that are remembered.
-const SIZES: usize = 1 << 20;
-/// What an object is taken to be long until its source or its like has said so, bytes.
-const UNKNOWN_BYTES: u64 = 1 << 20;
 
 /// A user wants an object in a pool now; answered when it is there, with its size.
 #[derive(Message, Clone, Debug)]
@@ -92,7 +88,6 @@ pub struct PrefetchActor {
     staging: Map<Waiter, Key>,
     by_key: Map<Key, Waiter>,
     landed: Map<Key, Landing>,
-    sizes: Map<ObjectName, u64>,
     writers: Map<ObjectName, u32>,
     /// Where a task of each type would run.
     homes: Map<crate::flow::TypeId, (WorkerId, CacheId)>,
@@ -124,23 +119,10 @@ impl PrefetchActor {
             staging: Map::default(),
             by_key: Map::default(),
             landed: Map::default(),
-            sizes: Map::default(),
             writers: Map::default(),
             homes: Map::default(),
             next_waiter: 1,
         }
-    }
-
-    /// The size of an object as far as anybody knows.
-    pub(super) fn size(&self, object: &ObjectName) -> u64 {
-        self.sizes.get(object).copied().unwrap_or(UNKNOWN_BYTES)
-    }
-
-    fn learn_size(&mut self, object: &ObjectName, bytes: u64) {
-        if self.sizes.len() >= SIZES && !self.sizes.contains_key(object) {
-            self.sizes.clear(); // Rare, and soon learned again; a bound is all that is needed here.
-        }
-        self.sizes.insert(object.clone(), bytes);
     }
 
     fn waiter(&mut self) -> Waiter {
@@ -168,7 +150,7 @@ impl PrefetchActor {
         let waiter = self.waiter();
         let (tx, rx) = oneshot::channel();
         self.waiting.insert(waiter, tx);
-        let bytes = self.sizes.get(&key.object).copied();
+        let bytes = self.agenda.sizes().known(&key.object);
         let want = Want { waiter, key, source, class: Class::Demand, due, bytes };
         let mut out = Vec::new();
         self.flights.want(want, self.clock.now(), &mut out);
@@ -225,8 +207,8 @@ impl PrefetchActor {
             handle,
             flight,
             source,
-            bytes: self.sizes.get(&key.object).copied(),
-            guess: self.size(&key.object),
+            bytes: self.agenda.sizes().known(&key.object),
+            guess: self.agenda.sizes().guess(&key.object),
             purpose,
             class,
             connections,
@@ -234,10 +216,12 @@ impl PrefetchActor {
             key: key.clone(),
         };
         let (told, mut hear) = tokio::sync::mpsc::channel(8);
-        let flown = carrier
-            .fly(told)
-            .into_actor(self)
-            .map(move |flown, actor, ctx| actor.flown(flight, &key, flown, ctx));
+        // A task of its own: within the actor's context every piece of every body would poll all of them.
+        let flying = tokio::task::spawn_local(carrier.fly(told));
+        let flown = flying.into_actor(self).map(move |flown, actor, ctx| {
+            let flown = flown.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            actor.flown(flight, &key, flown, ctx);
+        });
         ctx.spawn(flown);
         let progress = futures_util::stream::poll_fn(move |cx| hear.poll_recv(cx));
         ctx.spawn(
@@ -255,7 +239,7 @@ impl PrefetchActor {
     fn flown(&mut self, flight: FlightId, key: &Key, flown: Flown, ctx: &mut Context<Self>) {
         self.handles.remove(&flight);
         if let flights::Ending::Landed { bytes, .. } = &flown.ending {
-            self.learn_size(&key.object, *bytes);
+            self.agenda.measured(&key.object, *bytes);
         }
         let pinned = match &flown.landing {
             Landing::Pool(held) => Some(held.file),
@@ -334,6 +318,13 @@ impl PrefetchActor {
         for action in wanted {
             match action {
                 agenda::Action::Stage { key, due } => self.stage(key, due, now, ctx),
+                agenda::Action::Postpone { key, due } => {
+                    if let Some(waiter) = self.by_key.get(&key).copied() {
+                        let mut out = Vec::new();
+                        self.flights.postpone(waiter, due, now, &mut out);
+                        self.carry_out(out, ctx);
+                    }
+                }
                 agenda::Action::CallOff { key } => {
                     if let Some(waiter) = self.by_key.get(&key).copied() {
                         self.cancel(waiter, ctx);
@@ -364,7 +355,7 @@ impl PrefetchActor {
         let waiter = self.waiter();
         self.staging.insert(waiter, key.clone());
         self.by_key.insert(key.clone(), waiter);
-        let bytes = self.sizes.get(&key.object).copied();
+        let bytes = self.agenda.sizes().known(&key.object);
         let want = Want { waiter, key, source, class: Class::Staging, due, bytes };
         let mut out = Vec::new();
         self.flights.want(want, now, &mut out);
@@ -391,7 +382,7 @@ impl Actor for PrefetchActor {
 }
 
 impl Handler<Demand> for PrefetchActor {
-    type Result = ResponseActFuture<Self, Result<Vec<Ready>, NotReady>>;
+    type Result = ResponseFuture<Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
         demand::serve(self, msg, ctx)
     }
@@ -483,14 +474,31 @@ impl Handler<Fact<Plan>> for PrefetchActor {
     }
 }
 
+impl Handler<Fact<Arrived>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Arrived>, _: &mut Context<Self>) {
+        if let Some((worker, cache)) = self.homes.get(&msg.0.task_type).copied() {
+            self.agenda.arrived(&msg.0, worker, cache);
+        }
+    }
+}
+
 impl Handler<Fact<Foreseen>> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Foreseen>, ctx: &mut Context<Self>) {
         let mut derived = Vec::new();
+        for (object, expected) in msg.0.objects {
+            let Some((worker, cache)) = self.homes.get(&expected.task_type).copied() else { continue };
+            derived.push(agenda::Derived { object, worker, cache, expected });
+        }
         for e in &msg.0.expected {
             let Some((worker, cache)) = self.homes.get(&e.task_type).copied() else { continue };
             let spec = self.peers.catalogue.get(e.task_type);
             for object in crate::task::derived_inputs(spec, &e.entity, &self.peers.places) {
+                // What was learned of an object itself says more than what is known of the type.
+                if derived.iter().any(|d: &agenda::Derived| d.object == object) {
+                    continue;
+                }
                 derived.push(agenda::Derived { object, worker, cache, expected: e.clone() });
             }
         }
@@ -502,7 +510,6 @@ impl Handler<Fact<Foreseen>> for PrefetchActor {
 impl Handler<Cached> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Cached, _: &mut Context<Self>) {
-        self.learn_size(&msg.object, msg.bytes);
         self.agenda.cached(&msg, self.clock.now());
     }
 }
