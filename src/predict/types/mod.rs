@@ -29,6 +29,7 @@ mod names;
 mod novelty;
 mod pool;
 mod root;
+mod row;
 mod settings;
 mod snapshot;
 mod softmax;

@@ -13,8 +13,8 @@ pub struct Settings {
     pub table_bits: u8,
     /// Lines of 64 bytes of each sparse regression, as a power of two (8..=18).
     pub regression_bits: u8,
-    /// Counts after a context are halved when their sum exceeds this (8..=60000): smaller forgets faster.
-    pub forget_above: u16,
+    /// Counts after a context are halved when their sum exceeds this (16..=254): smaller forgets faster.
+    pub forget_above: u8,
     /// Entities whose history is kept (16..=1000000), about 300 bytes each; beyond, the longest idle is
     /// forgotten and starts anew when it returns.
     pub entities_max: u32,
@@ -30,7 +30,7 @@ impl Default for Settings {
         Settings {
             table_bits: 15,
             regression_bits: 13,
-            forget_above: 255,
+            forget_above: 254,
             entities_max: 16_384,
             contexts_off: Vec::new(),
             workers: true,
@@ -53,7 +53,7 @@ impl Settings {
         };
         range("table_bits", self.table_bits.into(), 10, 20)?;
         range("regression_bits", self.regression_bits.into(), 8, 18)?;
-        range("forget_above", self.forget_above.into(), 8, 60_000)?;
+        range("forget_above", self.forget_above.into(), 16, 254)?;
         range("entities_max", self.entities_max.into(), 16, 1_000_000)?;
         match self.contexts_off.iter().find(|&name| number(name).is_none()) {
             None => Ok(()),

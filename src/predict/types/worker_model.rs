@@ -27,7 +27,7 @@ use super::in_play::{InPlay, Latest};
 use super::maths::{hash, logit};
 use super::model::{Extra, Model};
 use super::spread::Spread;
-use super::table::Table;
+use super::table::{LIMIT_MAX, Table};
 use super::takes::{CHOICES, Takes};
 use super::{Settings, Symbol};
 
@@ -92,7 +92,7 @@ impl WorkerModel {
             host,
             own: Model::new(&OWN, &settings, alphabet),
             takes: Takes::new(),
-            lost: Table::new(LOST_BITS, 255),
+            lost: Table::new(LOST_BITS, LIMIT_MAX),
             handover: Handover::new(),
             chronicle: Chronicle::new(),
             workers: Vec::new(),
@@ -358,7 +358,7 @@ impl WorkerModel {
 }
 
 /// Shares `left` among the counts as `c / (T + 1)`; gives back what remains.
-fn share(pairs: &mut Vec<Pair>, place: u8, left: f32, symbols: &[Symbol], counts: &[u16], total: u16) -> f32 {
+fn share(pairs: &mut Vec<Pair>, place: u8, left: f32, symbols: &[Symbol], counts: &[u8], total: u8) -> f32 {
     let scale = left / (f32::from(total) + 1.0);
     for (&symbol, &count) in symbols.iter().zip(counts) {
         pairs.push(Pair { place, symbol, p: scale * f32::from(count) });
