@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod daemon;
+mod forecasts;
 mod house;
 mod life;
 mod right_data;

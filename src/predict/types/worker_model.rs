@@ -87,6 +87,7 @@ impl WorkerModel {
         let mut settings = settings.clone();
         if host {
             settings.table_bits = settings.table_bits.saturating_sub(2).max(8);
+            settings.regression_bits = settings.regression_bits.saturating_sub(2).max(6);
         }
         let mut model = WorkerModel {
             host,

@@ -76,10 +76,15 @@ pub struct Joint {
 pub struct EntityRef(pub(super) Handle);
 
 /// One voice of an explanation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Voice {
     /// The context or expert.
     pub name: &'static str,
     /// What it added to the logarithm of the likeliest type's score: above zero speaks for it.
     pub says: f32,
+    /// The type that it raises most; empty before the first lesson.
+    pub favours: String,
+    /// Tasks that it has counted after what it looks at, after forgetting. Nothing for experts that do not
+    /// count: regression, plain frequency, what fades, entities in play.
+    pub seen: Option<u8>,
 }

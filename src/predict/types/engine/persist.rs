@@ -1,6 +1,6 @@
 //! The engine as bytes, and back.
 
-use super::{CALIBRATION_WINDOW, Engine};
+use super::Engine;
 use crate::predict::calibration::{BINS, Bin, Calibration};
 use crate::predict::types::in_play::Latest;
 use crate::predict::types::snapshot::{Reader, Writer};
@@ -62,7 +62,7 @@ impl Engine {
         for b in &mut bins {
             *b = Bin { n: from.f64()?, stated: from.f64()?, hits: from.f64()? };
         }
-        engine.calibration = Calibration::from_bins(bins, Some(CALIBRATION_WINDOW))
+        engine.calibration = Calibration::from_bins(bins, Some(settings.calibration_window.into()))
             .ok_or(Error::Malformed { what: "the reliability table" })?;
         engine.events = from.u64()?;
         from.close()?;
