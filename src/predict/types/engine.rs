@@ -148,10 +148,9 @@ impl Engine {
     /// Nothing for an entity as a subject, and with [`Settings::workers`] off.
     pub fn joint(&mut self, subject: Subject<'_>, max: usize, out: &mut Vec<Joint>) {
         out.clear();
-        let mut pairs = Vec::with_capacity(max + 1);
-        let Some(model) = self.prepare_stream(subject) else { return };
-        model.joint(max, &mut pairs);
-        out.extend(pairs.into_iter().map(|(h, task_type, p)| Joint { entity: EntityRef(h), task_type, p }));
+        if let Some(model) = self.prepare_stream(subject) {
+            model.joint(max, out);
+        }
     }
 
     /// Probability of one type for `subject`. A type never seen gets, in an open alphabet, the probability

@@ -295,13 +295,16 @@ impl Pools {
     pub fn learn(&mut self, s: &Situation, candidates: &Candidates, came: usize) {
         let width = candidates.width();
         let mut g = [[0.0f32; ROWS]; POOLS];
+        let p = self.pools.each_ref().map(|pool| pool.p);
         for &r in s.live() {
             let row = &s.rows[r as usize];
             let mut sums = [[0.0; LANES]; POOLS];
             for c in width.registers() {
-                for (sum, pool) in sums.iter_mut().zip(&self.pools) {
-                    for ((x, p), y) in sum.iter_mut().zip(pool.p.register(c)).zip(row.register(c)) {
-                        *x += p * y;
+                let y = *row.register(c);
+                for (sum, p) in sums.iter_mut().zip(&p) {
+                    let p = *p.register(c);
+                    for i in 0..LANES {
+                        sum[i] += p[i] * y[i];
                     }
                 }
             }

@@ -73,7 +73,7 @@ pub struct Joint {
 
 /// An entity in the engine's store; good until it is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntityRef(pub(super) Handle);
+pub struct EntityRef(pub(in crate::predict::types) Handle);
 
 /// One voice of an explanation.
 #[derive(Clone, Debug, PartialEq)]
