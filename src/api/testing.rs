@@ -382,7 +382,7 @@ impl Backend for Memory {
                 context: "last two types".into(),
                 weight: 0.41,
                 task_type: "copy".into(),
-                count: 118.0,
+                count: Some(118.0),
             }],
             calibration: vec![CalibrationBin {
                 from: 0.7,
@@ -410,6 +410,7 @@ impl Backend for Memory {
                 p: 0.84,
                 due_in_s: 4.0,
             }],
+            next: vec![NextTask { task_type: "verify".into(), entity: "vol-1".into(), p: 0.6 }],
             known: vec![RunningTask { id: 1, task_type: "copy".into(), entity: Some("vol-1".into()) }],
             explain,
         })

@@ -374,6 +374,11 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
     Ok(monitor)
 }
 
+/// The key of the predictor's snapshot.
+pub(super) const PREDICTOR: &[u8] = b"predictor";
+/// The key of one that could not be used.
+const PREDICTOR_SET_ASIDE: &[u8] = b"predictor.set-aside";
+
 fn predict(
     config: &Config,
     names: &Names,
@@ -382,7 +387,13 @@ fn predict(
 ) -> anyhow::Result<Predict> {
     let p = &config.predict;
     let settings = predict::Settings {
-        types: predict::types::Settings::default(),
+        types: predict::types::Settings {
+            forget_above: p.forget_above,
+            contexts_off: p.contexts_off.clone(),
+            calibration_window: (1.0 / p.smoothing).round().min(1e6) as u32,
+            ..predict::types::Settings::within(p.memory_bytes)
+        },
+        smoothing: p.smoothing,
         exponents: match p.exponents {
             config::Exponents::Learned => predict::product::Exponents::Learned,
             config::Exponents::Fixed => predict::product::Exponents::Fixed,
@@ -394,10 +405,13 @@ fn predict(
         },
     };
     let mut predict = Predict::new(settings, names.catalogue.clone(), names.workers.clone())?;
-    if let Some(bytes) = state.tree(state::SNAPSHOTS)?.get_bytes(b"predictor")?
+    let snapshots = state.tree(state::SNAPSHOTS)?;
+    if let Some(bytes) = snapshots.get_bytes(PREDICTOR)?
         && let Err(error) = predict.restore(&bytes)
     {
-        damage.push(format!("{error}; it learns again from the record"));
+        snapshots.put_bytes(PREDICTOR_SET_ASIDE, &bytes)?;
+        snapshots.remove(PREDICTOR)?;
+        damage.push(format!("{error}; it is set aside, and the predictor learns again from the record"));
     }
     Ok(predict)
 }

@@ -22,6 +22,7 @@ use crate::worker::attempt::Shared;
 use crate::worker::roster_actor::RosterActor;
 use crate::worker::run::Helper;
 use actix::prelude::*;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use tokio::sync::watch;
 
@@ -257,7 +258,10 @@ fn index_key(object: &str) -> Vec<u8> {
 }
 
 fn snapshot_keeper(keeper: Keeper) -> crate::predict::actor::SnapshotKeeper {
-    Box::new(move |_, bytes| keeper.put(state::SNAPSHOTS, b"predictor".to_vec(), Some(bytes)))
+    Box::new(move |seq, bytes, on_disk| {
+        let done = Box::new(move || _ = on_disk.fetch_max(seq, Ordering::Release));
+        keeper.put_durable(state::SNAPSHOTS, super::setup::PREDICTOR.to_vec(), bytes, done);
+    })
 }
 
 fn series_keeper(keeper: Keeper) -> crate::monitor::actor::SeriesKeeper {

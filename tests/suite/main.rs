@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod daemon;
+mod forecasts;
+mod heap;
 mod house;
 mod life;
 mod right_data;

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 /// Types with less than this are not listed for a worker.
 const LEAST_SHOWN: f64 = 0.005;
+/// Pairs of entity and type of a prediction.
+const NEXT: usize = 8;
 /// Expected tasks of a prediction.
 const EXPECTED: usize = 20;
 
@@ -129,15 +131,19 @@ impl Hub {
                 _ => p.expected_all(now, EXPECTED),
             };
             let explained = explain.then(|| (p.explain(subject), p.exponents_learned()));
-            (forecast, expected, explained, now)
+            let mut next = match subject {
+                Subject::Entity(_) => vec![],
+                _ => p.joint(subject),
+            };
+            next.truncate(NEXT);
+            (forecast, expected, next, explained, now)
         });
-        let (forecast, expected, explained, now) = asked.await.map_err(gone)?;
+        let (forecast, expected, next, explained, now) = asked.await.map_err(gone)?;
         let known = match worker {
             Some(w) => self.known_for(w).await?,
             None => vec![],
         };
         let name = |t| self.names.catalogue.name(t).to_owned();
-        let likeliest = forecast.types.first().map_or_else(String::new, |t| name(t.task_type));
         Ok(wire::Prediction {
             of: match (&q.worker, &q.entity) {
                 (Some(w), _) => format!("worker {w}"),
@@ -158,8 +164,12 @@ impl Hub {
                 .collect(),
             other: forecast.other,
             expected: expected.iter().map(|e| self.expected(e, now)).collect(),
+            next: next
+                .into_iter()
+                .map(|(entity, t, p)| wire::NextTask { task_type: name(t), entity: entity.to_string(), p })
+                .collect(),
             known,
-            explain: explained.map(|(e, learned)| explanation(e, learned, &likeliest)),
+            explain: explained.map(|(e, learned)| explanation(e, learned)),
         })
     }
 
@@ -291,8 +301,7 @@ impl Hub {
     }
 }
 
-fn explanation(e: predict::Explained, learned: bool, likeliest: &str) -> wire::Explain {
-    let total: f64 = e.calibration.bins().iter().map(|b| b.n).sum();
+fn explanation(e: predict::Explained, learned: bool) -> wire::Explain {
     let bins = e.calibration.bins();
     wire::Explain {
         exponents: e.exponents,
@@ -304,8 +313,8 @@ fn explanation(e: predict::Explained, learned: bool, likeliest: &str) -> wire::E
             .map(|v| wire::ContextVoice {
                 context: v.name.to_owned(),
                 weight: f64::from(v.says),
-                task_type: likeliest.to_owned(),
-                count: total,
+                task_type: v.favours.clone(),
+                count: v.seen.map(f64::from),
             })
             .collect(),
         calibration: bins
