@@ -395,6 +395,8 @@ pub struct Arrived {
     pub entity: Option<Arc<str>>,
     /// When.
     pub at: Time,
+    /// What it reads.
+    pub inputs: Vec<ObjectName>,
 }
 
 /// A task began or ended that changes objects at their source.

@@ -315,6 +315,8 @@ pub struct Foreseen {
     pub entity: Arc<str>,
     /// The tasks, not yet submitted.
     pub expected: Vec<Expected>,
+    /// Objects that they will read, as far as what was read before tells: each with its own expectation.
+    pub objects: Vec<(ObjectName, Expected)>,
 }
 
 /// Bytes came over the network.

@@ -130,7 +130,7 @@ pub fn setup(
         },
         monitor: monitor(&config, state, damage)?,
         predict: predict(&config, names, state, damage)?,
-        agenda: Agenda::new(staging(&config.staging), places.clone()),
+        agenda: Agenda::new(staging(&config.staging), places.clone(), names.catalogue.clone()),
         flights: Flights::new(Budget { bytes_per_s: f64::INFINITY, connections: config.staging.connections }),
         dispatch: dispatch_settings(&config.dispatch),
         work: Arc::new(work),

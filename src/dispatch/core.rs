@@ -129,7 +129,8 @@ impl Dispatch {
             at: now,
             what: Decided::Accepted { task: id, task_type, entity: entity.clone() },
         }));
-        step.actions.push(Action::Arrived(Arrived { task: id, task_type, entity, at: now }));
+        let inputs = task.inputs.clone();
+        step.actions.push(Action::Arrived(Arrived { task: id, task_type, entity, at: now, inputs }));
         self.insert(task, state, 0, now, waiting_on, None);
         if let Some(dependency) = broken {
             self.finish(now, id, State::Failed, Ending::DependencyFailed { task: dependency }, None, step);

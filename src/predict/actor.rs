@@ -56,9 +56,11 @@ impl PredictActor {
     fn foresee(&mut self, entity: &Arc<str>) {
         let now = self.clock.now();
         let expected = self.core.expected(entity, now);
+        let objects = self.core.expected_objects(entity, now);
+        let foreseen = Foreseen { entity: entity.clone(), expected, objects };
         for p in &self.told {
             // Who has no room gets the next one of this entity, which replaces this one.
-            let _ = p.try_send(Fact(Foreseen { entity: entity.clone(), expected: expected.clone() }));
+            let _ = p.try_send(Fact(foreseen.clone()));
         }
     }
 

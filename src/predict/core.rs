@@ -6,8 +6,8 @@ use super::lookahead::{self, Lookahead};
 use super::product::{Exponents, Factors, Product};
 use super::types::{self, Distribution, Engine, Event, Voice};
 use crate::flow::{
-    Arrived, Expected, Forecast, Heat, Outcome, PerResource, Standing, Standings, TypeForecast, TypeId,
-    WorkerId,
+    Arrived, Expected, Forecast, Heat, ObjectName, Outcome, PerResource, Standing, Standings, TypeForecast,
+    TypeId, WorkerId,
 };
 use crate::task::Catalogue;
 use crate::time::Time;
@@ -127,7 +127,7 @@ impl Predict {
             self.right.0 += u64::from(right);
             self.right.1 += 1;
         }
-        self.lookahead.arrived(a.at, entity, a.task_type);
+        self.lookahead.arrived_reading(a.at, entity, a.task_type, &a.inputs);
     }
 
     /// A task has ended: the one lesson it teaches. Outcomes come in the order of the record, each once;
@@ -146,7 +146,8 @@ impl Predict {
         let event = Event { time: o.ended, task_type: &task_type, entity, worker: worker.as_deref() };
         self.engine.learn(&event);
         if let Some(entity) = entity {
-            self.lookahead.ended(o.submitted, o.ended, entity, o.task_type);
+            let reads: Vec<ObjectName> = o.inputs.iter().map(|i| i.object.clone()).collect();
+            self.lookahead.ended_reading(o.submitted, o.ended, entity, o.task_type, &reads);
         }
     }
 
@@ -249,6 +250,12 @@ impl Predict {
         self.lookahead.expected(entity, now)
     }
 
+    /// The objects that those tasks will read, as far as what was read before tells: numbered parts too, which
+    /// no template names.
+    pub fn expected_objects(&self, entity: &str, now: Time) -> Vec<(ObjectName, Expected)> {
+        self.lookahead.expected_objects(entity, now)
+    }
+
     /// The same over all entities in play, likeliest first, at most `limit`.
     pub fn expected_all(&self, now: Time, limit: usize) -> Vec<Expected> {
         self.lookahead.expected_all(now, limit)
@@ -311,7 +318,7 @@ impl Predict {
         let small = (self.seq, &self.product, self.log_loss_bits, self.right);
         let small = serde_json::to_vec(&small).expect("numbers always become JSON");
         let mut out = MAGIC.to_vec();
-        for part in [small, self.engine.to_bytes(), self.lookahead.to_bytes()] {
+        for part in [small, self.engine.to_bytes(), self.lookahead.to_bytes(|t| self.catalogue.name(t))] {
             out.extend_from_slice(&(part.len() as u64).to_le_bytes());
             out.extend_from_slice(&part);
         }
@@ -342,8 +349,9 @@ impl Predict {
         let (seq, product, log_loss_bits, right): (u64, Product, f64, (u64, u64)) =
             serde_json::from_slice(small).map_err(|_| bad("its head cannot be read"))?;
         let engine = Engine::from_bytes(&self.settings.types, engine)?;
-        let lookahead = Lookahead::from_bytes(self.settings.lookahead.clone(), lookahead)
-            .map_err(|e| Error::Lookahead(e.to_string()))?;
+        let lookahead =
+            Lookahead::from_bytes(self.settings.lookahead.clone(), lookahead, |n| self.catalogue.find(n))
+                .map_err(|e| Error::Lookahead(e.to_string()))?;
         // Exponents that were learned once do not outlive the wish to keep them fixed.
         if self.settings.exponents == Exponents::Learned {
             self.product = product;

@@ -487,10 +487,18 @@ impl Handler<Fact<Foreseen>> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Foreseen>, ctx: &mut Context<Self>) {
         let mut derived = Vec::new();
+        for (object, expected) in msg.0.objects {
+            let Some((worker, cache)) = self.homes.get(&expected.task_type).copied() else { continue };
+            derived.push(agenda::Derived { object, worker, cache, expected });
+        }
         for e in &msg.0.expected {
             let Some((worker, cache)) = self.homes.get(&e.task_type).copied() else { continue };
             let spec = self.peers.catalogue.get(e.task_type);
             for object in crate::task::derived_inputs(spec, &e.entity, &self.peers.places) {
+                // What was learned of an object itself says more than what is known of the type.
+                if derived.iter().any(|d: &agenda::Derived| d.object == object) {
+                    continue;
+                }
                 derived.push(agenda::Derived { object, worker, cache, expected: e.clone() });
             }
         }

@@ -15,8 +15,10 @@ pub enum Knowledge {
     Queued,
     /// A delayed or blocked task reads it.
     Scheduled,
-    /// A task that is expected reads it, by its type's template.
+    /// A task that is expected reads it, by its type's template or by what its like have read.
     Derived,
+    /// History says that it comes next, whoever asks for it.
+    Learned,
 }
 
 impl Knowledge {
@@ -26,6 +28,7 @@ impl Knowledge {
             Knowledge::Queued => "queued",
             Knowledge::Scheduled => "scheduled",
             Knowledge::Derived => "derived",
+            Knowledge::Learned => "learned",
         }
     }
 }
@@ -43,6 +46,25 @@ pub struct Derived {
     pub expected: Expected,
 }
 
+/// An object that history says comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Learned {
+    /// Which object.
+    pub object: ObjectName,
+    /// The pool whose accesses said so.
+    pub cache: CacheId,
+    /// The worker, and the type of the task, whose access said so.
+    pub worker: WorkerId,
+    /// See `worker`.
+    pub task_type: TypeId,
+    /// Probability that it is used before it would be evicted.
+    pub p: f64,
+    /// The proposer's own break-even.
+    pub break_even: f64,
+    /// Until when the proposal stands.
+    pub until: Time,
+}
+
 /// What is known of the need for one object in one pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -58,8 +80,12 @@ pub struct Candidate {
     pub entity: Option<Arc<str>>,
     /// Who would run it.
     pub worker: WorkerId,
+    /// A probability below which it does not pay, whatever the gate says; zero unless its proposer knows better.
+    pub floor: f64,
 }
 
+/// Most learned proposals that stand at once; beyond it the one that ends first goes.
+const LEARNED_MAX: usize = 4_096;
 /// A queued task is as good as certain: it may still be cancelled, or run elsewhere.
 const P_QUEUED: f64 = 0.99;
 /// A forecast that did not come true is dropped after one and a half times its wait, but not before this. Kept
@@ -72,6 +98,8 @@ pub struct Candidates {
     planned: BTreeMap<Key, Candidate>,
     derived: BTreeMap<Key, BTreeMap<Arc<str>, Foreseen>>,
     by_entity: Map<Arc<str>, Vec<Key>>,
+    learned: BTreeMap<Key, Learned>,
+    learned_until: BTreeSet<(Time, Key)>,
     expiry: BTreeSet<(Time, Arc<str>)>,
     expires: Map<Arc<str>, Time>,
 }
@@ -112,6 +140,7 @@ impl Candidates {
             task_type: task.task_type,
             entity: task.entity.clone(),
             worker: task.worker,
+            floor: 0.0,
         };
         dirty.insert(key.clone());
         let first = self.planned.entry(key).or_insert_with(|| candidate.clone());
@@ -175,12 +204,45 @@ impl Candidates {
         }
     }
 
+    /// History proposes an object; a newer proposal of the same one replaces it.
+    pub fn proposed(&mut self, learned: Learned, dirty: &mut BTreeSet<Key>) {
+        let key = Key { pool: learned.cache, object: learned.object.clone() };
+        self.withdrawn(&key, dirty);
+        if self.learned.len() >= LEARNED_MAX
+            && let Some((_, first)) = self.learned_until.first().cloned()
+        {
+            self.withdrawn(&first, dirty);
+        }
+        self.learned_until.insert((learned.until, key.clone()));
+        self.learned.insert(key.clone(), learned);
+        dirty.insert(key);
+    }
+
+    /// A proposal does not stand any more: it was used, or taken back.
+    pub fn withdrawn(&mut self, key: &Key, dirty: &mut BTreeSet<Key>) {
+        if let Some(old) = self.learned.remove(key) {
+            self.learned_until.remove(&(old.until, key.clone()));
+            dirty.insert(key.clone());
+        }
+    }
+
     /// Drops what was expected and did not come.
     pub fn expire(&mut self, now: Time, dirty: &mut BTreeSet<Key>) {
+        while let Some((_, key)) = self.learned_until.first().cloned().filter(|(until, _)| *until <= now) {
+            self.withdrawn(&key, dirty);
+        }
         while let Some((until, entity)) = self.expiry.first().cloned().filter(|(until, _)| *until <= now) {
             self.expiry.remove(&(until, entity.clone()));
             self.forget(&entity, dirty);
         }
+    }
+
+    /// The keys under which a need of this object is known.
+    pub fn keys_of(&self, object: &ObjectName) -> Vec<Key> {
+        let maps = self.planned.keys().chain(self.derived.keys()).chain(self.learned.keys());
+        let mut keys: Vec<Key> = maps.filter(|k| k.object == *object).cloned().collect();
+        keys.dedup();
+        keys
     }
 
     /// What is known of one key.
@@ -188,7 +250,17 @@ impl Candidates {
         if let Some(planned) = self.planned.get(key) {
             return Some(planned.clone());
         }
-        let of_entity = self.derived.get(key)?;
+        let Some(of_entity) = self.derived.get(key) else {
+            return self.learned.get(key).map(|l| Candidate {
+                knowledge: Knowledge::Learned,
+                p: l.p,
+                due: l.until,
+                task_type: l.task_type,
+                entity: None,
+                worker: l.worker,
+                floor: l.break_even,
+            });
+        };
         // Entities need it independently of each other.
         let not = of_entity.values().map(|f| 1.0 - f.p).product::<f64>();
         let (entity, first) = of_entity.iter().min_by_key(|(_, f)| f.due)?;
@@ -199,16 +271,148 @@ impl Candidates {
             task_type: first.task_type,
             entity: Some(entity.clone()),
             worker: first.worker,
+            floor: 0.0,
         })
     }
 
-    /// How many keys have a candidate.
+    /// How many needs are known: one for each key and kind of knowledge.
     pub fn len(&self) -> usize {
-        self.planned.len() + self.derived.len()
+        self.planned.len() + self.derived.len() + self.learned.len()
     }
 
     /// Whether nothing is expected.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Checks what must hold between calls.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn assert_invariants(&self) {
+        assert_eq!(self.learned.len(), self.learned_until.len());
+        assert!(self.learned.len() <= LEARNED_MAX);
+        assert_eq!(self.expiry.len(), self.expires.len());
+        assert_eq!(
+            self.by_entity.len(),
+            self.expires.len(),
+            "who expects something expects it until some time"
+        );
+        let listed: usize = self.by_entity.values().map(Vec::len).sum();
+        let held: usize = self.derived.values().map(BTreeMap::len).sum();
+        assert_eq!(listed, held, "every need of an entity is listed once");
+        assert!(self.derived.values().all(|of_entity| !of_entity.is_empty()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::TaskId;
+
+    const COPY: TypeId = TypeId(1);
+    const VERIFY: TypeId = TypeId(2);
+
+    fn key(object: &str) -> Key {
+        Key { pool: CacheId(0), object: ObjectName::new(object) }
+    }
+
+    fn derived(object: &str, entity: &str, task_type: TypeId, p: f64, due_s: f64) -> Derived {
+        let expected = Expected { entity: entity.into(), task_type, p, due: Time::from_s(due_s), depth: 1 };
+        Derived { object: ObjectName::new(object), worker: WorkerId(0), cache: CacheId(0), expected }
+    }
+
+    fn learned(object: &str, until_s: f64) -> Learned {
+        Learned {
+            object: ObjectName::new(object),
+            cache: CacheId(0),
+            worker: WorkerId(0),
+            task_type: COPY,
+            p: 0.6,
+            break_even: 0.3,
+            until: Time::from_s(until_s),
+        }
+    }
+
+    fn plan(object: &str, due_s: f64) -> Plan {
+        let task = Planned {
+            task: TaskId(1),
+            task_type: COPY,
+            entity: None,
+            worker: WorkerId(0),
+            cache: CacheId(0),
+            due: Time::from_s(due_s),
+            inputs: vec![ObjectName::new(object)],
+        };
+        Plan { next: vec![task], ..Plan::default() }
+    }
+
+    #[test]
+    fn the_most_certain_knowledge_speaks_for_an_object() {
+        let (mut c, mut dirty) = (Candidates::default(), BTreeSet::new());
+        let knows = |c: &Candidates| c.get(&key("v:a")).map(|x| x.knowledge);
+        c.proposed(learned("v:a", 9.0), &mut dirty);
+        assert_eq!(knows(&c), Some(Knowledge::Learned));
+        c.foreseen(&"e".into(), vec![derived("v:a", "e", COPY, 0.5, 2.0)], Time::ZERO, &mut dirty);
+        assert_eq!(knows(&c), Some(Knowledge::Derived));
+        c.planned(&plan("v:a", 1.0), &mut dirty);
+        assert_eq!(knows(&c), Some(Knowledge::Queued));
+        c.planned(&Plan::default(), &mut dirty);
+        assert_eq!(knows(&c), Some(Knowledge::Derived));
+        c.foreseen(&"e".into(), vec![], Time::ZERO, &mut dirty);
+        assert_eq!(knows(&c), Some(Knowledge::Learned));
+        c.expire(Time::from_s(9.0), &mut dirty);
+        assert_eq!(knows(&c), None);
+        c.assert_invariants();
+    }
+
+    #[test]
+    fn entities_need_an_object_independently_and_steps_of_one_chain_do_not() {
+        let (mut c, mut dirty) = (Candidates::default(), BTreeSet::new());
+        let steps = vec![derived("v:a", "e", COPY, 0.5, 3.0), derived("v:a", "e", VERIFY, 0.4, 2.0)];
+        c.foreseen(&"e".into(), steps, Time::ZERO, &mut dirty);
+        let one = c.get(&key("v:a")).unwrap();
+        assert_eq!((one.p, one.due, one.task_type), (0.5, Time::from_s(2.0), COPY));
+        c.foreseen(&"f".into(), vec![derived("v:a", "f", COPY, 0.5, 1.0)], Time::ZERO, &mut dirty);
+        let both = c.get(&key("v:a")).unwrap();
+        assert_eq!((both.p, both.due), (0.75, Time::from_s(1.0)));
+        c.assert_invariants();
+    }
+
+    #[test]
+    fn what_did_not_come_is_dropped_after_one_and_a_half_times_its_wait() {
+        let (mut c, mut dirty) = (Candidates::default(), BTreeSet::new());
+        c.foreseen(&"e".into(), vec![derived("v:a", "e", COPY, 0.5, 10.0)], Time::ZERO, &mut dirty);
+        dirty.clear();
+        c.expire(Time::from_s(15.0), &mut dirty);
+        assert!(c.get(&key("v:a")).is_some() && dirty.is_empty());
+        c.expire(Time::from_s(16.0), &mut dirty);
+        assert!(c.is_empty() && dirty.contains(&key("v:a")));
+    }
+
+    #[test]
+    fn random_facts_keep_the_books_in_order() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        let (mut c, mut dirty) = (Candidates::default(), BTreeSet::new());
+        for i in 0..5_000u32 {
+            let now = Time::from_s(f64::from(i) / 10.0);
+            let object = format!("v:{}", rng.u8(..40));
+            match rng.u8(..5) {
+                0 => c.planned(&plan(&object, now.as_s() + rng.f64()), &mut dirty),
+                1 => c.proposed(learned(&object, now.as_s() + 5.0 * rng.f64()), &mut dirty),
+                2 => c.withdrawn(&key(&object), &mut dirty),
+                3 => c.expire(now, &mut dirty),
+                _ => {
+                    let entity: Arc<str> = format!("e{}", rng.u8(..6)).into();
+                    let n = rng.usize(..4);
+                    let some =
+                        |_| derived(&format!("v:{}", rng.u8(..40)), &entity, COPY, 0.3, now.as_s() + 2.0);
+                    let all = (0..n).map(some).collect();
+                    c.foreseen(&entity, all, now, &mut dirty);
+                }
+            }
+            c.assert_invariants();
+            assert!(dirty.iter().filter_map(|k| c.get(k)).all(|x| x.p > 0.0 && x.p <= 1.0));
+        }
     }
 }

@@ -157,7 +157,7 @@ impl Carrier {
     }
 
     fn no_room(&self, why: String) -> Flown {
-        let error = Error::Refused { object: self.key.object.clone(), reason: why.clone() };
+        let error = Error::NoRoom { object: self.key.object.clone(), reason: why.clone() };
         Flown { landing: Landing::Failed(why), ending: Ending::Failed { error, partial_bytes: 0 } }
     }
 

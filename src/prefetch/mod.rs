@@ -1,7 +1,8 @@
 //! What to stage where, whether it is worth it, what it saved.
 //!
 //! - Decisions (pure): [`candidate`] what may be needed and how that is known, [`gate`] is it worth it,
-//!   [`control`] who is left out at random, [`ledger`] what came of it, [`agenda`] all of that in order;
+//!   [`control`] who is left out at random, [`ledger`] what came of it, [`governor`] does it still pay,
+//!   [`agenda`] all of that in order;
 //!   [`flights`] which transfer goes first.
 //! - I/O: [`source`] where objects come from, [`transfer`] how one is fetched; `carry` from room to pool,
 //!   `demand` the inputs of one attempt, `publish` its outputs.
@@ -14,6 +15,7 @@ pub mod control;
 mod demand;
 pub mod flights;
 pub mod gate;
+pub mod governor;
 pub mod ledger;
 mod publish;
 pub mod source;

@@ -223,11 +223,12 @@ impl Hub {
     }
 
     pub(super) async fn show_savings(&self) -> Result<wire::Savings, Error> {
-        let (lines, total, demands, found, verdict) =
+        let (lines, total, demands, found, verdict, off) =
             crate::prefetch::actor::look(&self.house.prefetch, |a, _, _| {
                 let l = a.ledger();
                 let lines: Vec<_> = l.lines().map(|(a, l)| (a.clone(), *l)).collect();
-                (lines, l.total(), l.demands, l.found, a.trial().verdict())
+                let off: Vec<_> = a.governor().off().into_iter().cloned().collect();
+                (lines, l.total(), l.demands, l.found, a.trial().verdict(), off)
             })
             .await
             .map_err(gone)?;
@@ -285,7 +286,7 @@ impl Hub {
                     bytes: l.bytes,
                 })
                 .collect(),
-            off: vec![],
+            off: off.iter().map(|b| format!("{} from {}", type_name(b.task_type), b.source)).collect(),
         })
     }
 }

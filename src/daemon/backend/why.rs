@@ -117,6 +117,7 @@ impl Hub {
             Verdict::Staged => "staged",
             Verdict::Observed => "would have been staged",
             Verdict::Control => "left out as a control",
+            Verdict::Governed => "not staged: the governor has switched it off",
             Verdict::NotWorthIt => "not staged",
         };
         let ready = r.ready.map_or_else(String::new, |t| {

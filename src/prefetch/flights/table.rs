@@ -257,7 +257,10 @@ impl Flights {
             return;
         }
         let remember = if error.is_worth_retry() { retry.remember_passing } else { retry.remember_permanent };
-        self.failures.note(&flight.key, &error, now + remember);
+        // A pool that had no room says nothing of the object, and may have room the next moment.
+        if !matches!(error, Error::NoRoom { .. }) {
+            self.failures.note(&flight.key, &error, now + remember);
+        }
         self.answer_all(id, out, |_| Answer::Failed(error.clone()));
     }
 

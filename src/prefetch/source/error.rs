@@ -112,6 +112,14 @@ pub enum Error {
         /// What the server said.
         reason: String,
     },
+    /// The pool has no room for it now.
+    #[error("{object}: no room in the cache: {reason}")]
+    NoRoom {
+        /// Which object.
+        object: ObjectName,
+        /// What the cache said.
+        reason: String,
+    },
     /// A setting of the source cannot be used.
     #[error("source {source_name}: {key}: {reason}")]
     Setting {
@@ -147,6 +155,7 @@ impl Error {
             Error::ReadOnly { .. } => "read_only",
             Error::NoRanges { .. } => "no_ranges",
             Error::Refused { .. } => "refused",
+            Error::NoRoom { .. } => "no_room",
             Error::Setting { .. } => "setting",
             Error::Stopped { .. } => "stopped",
         }
