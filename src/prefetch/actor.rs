@@ -16,7 +16,8 @@ use super::source::Source;
 use super::transfer::{Handle, Lane};
 use crate::flow::{CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
 use crate::message::{
-    Cached, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred, Unpin,
+    Cached, Declined, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred,
+    Unforeseen, Unpin,
 };
 use crate::task::{Catalogue, Places};
 use crate::time::{Clock, Span, Time};
@@ -70,6 +71,10 @@ pub struct Peers {
     pub monitor: Recipient<Transferred>,
     /// The diary.
     pub decisions: Recipient<Fact<Decision>>,
+    /// Who learns from what no template names.
+    pub unforeseen: Recipient<Fact<Unforeseen>>,
+    /// The same: its proposals that were not carried out.
+    pub declined: Recipient<Fact<Declined>>,
 }
 
 impl Peers {
@@ -134,6 +139,18 @@ impl PrefetchActor {
     /// The size of an object as far as anybody knows.
     pub(super) fn size(&self, object: &ObjectName) -> u64 {
         self.sizes.get(object).copied().unwrap_or(UNKNOWN_BYTES)
+    }
+
+    /// The size of an object, if anybody knows it.
+    pub(super) fn known_size(&self, object: &ObjectName) -> Option<u64> {
+        self.sizes.get(object).copied()
+    }
+
+    /// What an object is taken to be long as long as nobody knows better.
+    pub(super) fn guess_size(&mut self, object: &ObjectName, bytes: u64) {
+        if !self.sizes.contains_key(object) {
+            self.learn_size(object, bytes);
+        }
     }
 
     fn learn_size(&mut self, object: &ObjectName, bytes: u64) {
@@ -354,6 +371,7 @@ impl PrefetchActor {
                 }
             }
         }
+        self.tell_declined();
     }
 
     fn stage(&mut self, key: Key, due: Time, now: Time, ctx: &mut Context<Self>) {
@@ -393,6 +411,7 @@ impl Actor for PrefetchActor {
 impl Handler<Demand> for PrefetchActor {
     type Result = ResponseActFuture<Self, Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
+        self.tell_unforeseen(&msg);
         demand::serve(self, msg, ctx)
     }
 }

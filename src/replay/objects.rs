@@ -353,10 +353,8 @@ impl<'a> Run<'a> {
         match proposal {
             Proposal::Protect(object) => self.pool.protect(&object),
             Proposal::Release(object) => {
-                if self.pool.get(&object).is_some_and(|e| e.staged && !e.used) {
-                    let victim = self.pool.drop_object(&object);
-                    self.evicted(victim.as_slice());
-                }
+                let victim = self.pool.release(&object);
+                self.evicted(victim.as_slice());
             }
             Proposal::Stage { object, bytes, .. } => self.stage(&object, bytes),
         }

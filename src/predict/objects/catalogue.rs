@@ -80,7 +80,9 @@ impl Item {
     }
     /// It was used: where a prediction had moved it does not matter any more.
     pub(super) fn used(&mut self, bytes: u64) {
-        self.bytes = bytes;
+        if bytes > 0 {
+            self.bytes = bytes;
+        }
         self.set(PROTECTED, false);
     }
     /// It is to be protected now, at `inserts` of the pool. Says whether that moves it: not if it was moved

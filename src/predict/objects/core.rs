@@ -52,7 +52,7 @@ pub enum Answer {
 pub struct Access<'a> {
     /// Which object.
     pub object: &'a ObjectName,
-    /// Its size.
+    /// Its size; zero if nobody knows it yet: [`ObjectPredictor::measured`] tells it later.
     pub bytes: u64,
     /// How the pool answered.
     pub answer: Answer,
@@ -171,14 +171,24 @@ impl ObjectPredictor {
         let id = self.catalogue.id(object);
         self.item_mut(id).set_resident(true);
     }
+    /// The size of an object has become known after it was asked for.
+    pub fn measured(&mut self, object: &ObjectName, bytes: u64) {
+        if let Some(id) = self.catalogue.find(object) {
+            self.item_mut(id).bytes = bytes;
+        }
+    }
     /// An object left the pool.
     pub fn left(&mut self, object: &ObjectName) {
         let Some(id) = self.catalogue.find(object) else { return };
-        self.item_mut(id).set_resident(false);
         let at = self.item_mut(id).candidate;
         if at != NO_CANDIDATE && self.shadow.get(at).issued {
             self.close(at, false);
         }
+        self.item_mut(id).set_resident(false);
+    }
+    /// Whether the pool has an object, as far as was told.
+    pub fn is_resident(&self, object: &ObjectName) -> bool {
+        self.catalogue.find(object).and_then(|id| self.catalogue.get(id)).is_some_and(|i| i.resident())
     }
     /// A proposal to stage was not carried out: it is followed, but its bytes were not spent.
     pub fn declined(&mut self, object: &ObjectName) {
@@ -228,9 +238,12 @@ impl ObjectPredictor {
     }
     fn close(&mut self, at: u16, used: bool) -> super::shadow::Candidate {
         let c = self.shadow.close(at, used);
-        self.item_mut(c.id).candidate = NO_CANDIDATE;
+        let item = self.item_mut(c.id);
+        item.candidate = NO_CANDIDATE;
+        // What never came cost nothing.
+        let came = item.resident();
         self.calibration.learn(&c.evidence, &c.standing, used);
-        if !used && c.issued {
+        if !used && c.issued && came {
             self.account.wasted(c.bytes);
         }
         c
@@ -305,6 +318,10 @@ impl ObjectPredictor {
 
     // ---- size and snapshot ---------------------------------------------------------------------------------
 
+    /// How many arrivals in the pool's main part it has been told of: its clock, which goes on after a restart.
+    pub fn inserts(&self) -> u64 {
+        self.facts.inserts
+    }
     /// Memory of the model, bytes: tables, cells, candidates.
     pub fn model_bytes(&self) -> usize {
         self.near.memory_bytes()
@@ -327,6 +344,7 @@ impl ObjectPredictor {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut to = Writer::new();
         to.u32(self.now);
+        to.u64(self.facts.inserts);
         self.recent.0.iter().chain(&self.missed.0).for_each(|&id| to.id(id));
         self.account.write(&mut to);
         self.catalogue.write(&mut to);
@@ -348,6 +366,7 @@ impl ObjectPredictor {
         let mut from = Reader::new(bytes)?;
         let mut p = ObjectPredictor::new(max_names, speed);
         p.now = from.u32()?;
+        p.facts.inserts = from.u64()?;
         for id in p.recent.0.iter_mut().chain(&mut p.missed.0) {
             *id = from.id()?;
         }

@@ -40,7 +40,11 @@ pub(super) fn prior(kind: usize, class: usize) -> f32 {
 impl ObjectPredictor {
     /// An object was used; `missed` says whether it was a would-be miss.
     pub(super) fn propose(&mut self, id: Id, missed: bool, out: &mut Vec<Proposal>) {
-        let bytes = self.item_mut(id).bytes;
+        // A sibling's size is guessed from this one's, or from all of them until this one's is known.
+        let bytes = match self.item_mut(id).bytes {
+            0 => self.facts.mean_bytes() as u64,
+            bytes => bytes,
+        };
         let parts = self.catalogue.parts(id);
         if let Some((shape, fields)) = &parts {
             self.propose_run(*shape, fields, bytes, out);
