@@ -219,6 +219,7 @@ async fn end(config: &Config, house: &House, keeper: &keep::Keeper) {
         }
     }
     let _ = house.predict.send(Snapshot).await;
+    let _ = house.objects.send(Snapshot).await;
     let _ = house.monitor.send(KeepSeries).await;
     let keeper = keeper.clone();
     if tokio::task::spawn_blocking(move || keeper.flush()).await.is_err() {

@@ -7,6 +7,7 @@ use crate::cache::{self, CacheCore, FileId};
 use crate::config::{self, Config};
 use crate::flow::{Map, TypeId, WorkerId};
 use crate::monitor::{self, Monitor};
+use crate::predict::objects::PoolHistory;
 use crate::predict::{self, Predict};
 use crate::prefetch::agenda::{self, Agenda};
 use crate::prefetch::flights::{Budget, Flights};
@@ -63,6 +64,8 @@ pub struct Setup {
     pub monitor: Monitor,
     /// The predictor with its snapshot.
     pub predict: Predict,
+    /// The object predictors with theirs, by cache index.
+    pub histories: Vec<PoolHistory>,
     /// The agenda.
     pub agenda: Agenda,
     /// The table of transfers.
@@ -115,6 +118,7 @@ pub fn setup(
     std::fs::create_dir_all(&private).with_context(|| format!("make {}", private.display()))?;
     let p = &config.profile;
     Ok(Setup {
+        histories: histories(&config, &pools, state, damage)?,
         pools,
         sources: sources(&config, clock)?,
         bounds: config.workers.iter().map(bounds).collect(),
@@ -414,6 +418,28 @@ fn predict(
         damage.push(format!("{error}; it is set aside, and the predictor learns again from the record"));
     }
     Ok(predict)
+}
+
+fn histories(
+    config: &Config,
+    pools: &[Pool],
+    state: &State,
+    damage: &mut Vec<String>,
+) -> anyhow::Result<Vec<PoolHistory>> {
+    let tree = state.tree(state::SNAPSHOTS)?;
+    let mut histories = Vec::new();
+    for (c, pool) in config.caches.iter().zip(pools) {
+        let objects = pool.core.entries().map(|e| &e.object);
+        let history = match tree.get_bytes(&state::history_key(&c.name))? {
+            Some(bytes) => PoolHistory::restore(&bytes, objects).unwrap_or_else(|error| {
+                damage.push(format!("history of the objects of cache {}: {error}; it learns anew", c.name));
+                PoolHistory::new()
+            }),
+            None => PoolHistory::new(),
+        };
+        histories.push(history);
+    }
+    Ok(histories)
 }
 
 /// Teaches the predictor what ended after its snapshot.

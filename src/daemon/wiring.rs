@@ -14,6 +14,7 @@ use crate::dispatch::{Dispatch, Step};
 use crate::flow::{CacheId, WorkerId};
 use crate::monitor::actor::MonitorActor;
 use crate::predict::actor::PredictActor;
+use crate::predict::objects::actor::ObjectsActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
 use crate::store::{Record, state};
 use crate::time::Clock;
@@ -39,6 +40,8 @@ pub struct House {
     pub monitor: Addr<MonitorActor>,
     /// The predictor.
     pub predict: Addr<PredictActor>,
+    /// What comes next that no template names.
+    pub objects: Addr<ObjectsActor>,
     /// Transfers and agenda.
     pub prefetch: Addr<PrefetchActor>,
     /// All profiles.
@@ -110,6 +113,15 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         move |(core, told)| PredictActor::new(core, clock, told, snapshot_keeper(keeper), every)
     });
 
+    let (objects, give_objects) = promise(side, {
+        let keeper = keeper.clone();
+        let every = setup.config.predict.snapshot_every;
+        let names: Vec<String> = setup.config.caches.iter().map(|c| c.name.clone()).collect();
+        move |(pools, caches, prefetch)| {
+            ObjectsActor::new(pools, caches, prefetch, clock, history_keeper(keeper, names), every)
+        }
+    });
+
     let mut pools = setup.pools;
     let caches: Vec<Addr<CacheActor>> = pools
         .drain(..)
@@ -117,7 +129,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         .map(|(i, pool)| {
             let tree = state::cache_tree(&setup.config.caches[i].name);
             let keeper = keeper.clone();
-            let told = vec![dispatch.clone().recipient(), prefetch.clone().recipient()];
+            let told =
+                vec![dispatch.clone().recipient(), prefetch.clone().recipient(), objects.clone().recipient()];
             CacheActor::start_in_arbiter(side, move |_| {
                 let id = CacheId(i as u16);
                 CacheActor::new(
@@ -191,7 +204,11 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         private: setup.private,
         monitor: monitor.clone().recipient(),
         decisions: diary.clone().recipient(),
+        unforeseen: objects.clone().recipient(),
+        declined: objects.clone().recipient(),
     };
+    let expecting = caches.iter().map(|c| c.clone().recipient()).collect();
+    give_objects((setup.histories, expecting, prefetch.clone().recipient()));
     give_prefetch((peers, setup.flights, setup.agenda));
 
     let mut core =
@@ -211,7 +228,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
-    House { dispatch, workers, caches, monitor, predict, prefetch, roster, diary }
+    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary }
 }
 
 fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
@@ -261,6 +278,13 @@ fn snapshot_keeper(keeper: Keeper) -> crate::predict::actor::SnapshotKeeper {
     Box::new(move |seq, bytes, on_disk| {
         let done = Box::new(move || _ = on_disk.fetch_max(seq, Ordering::Release));
         keeper.put_durable(state::SNAPSHOTS, super::setup::PREDICTOR.to_vec(), bytes, done);
+    })
+}
+
+fn history_keeper(keeper: Keeper, names: Vec<String>) -> crate::predict::objects::actor::HistoryKeeper {
+    Box::new(move |cache, bytes| {
+        let name = &names[usize::from(cache.0)];
+        keeper.put(state::SNAPSHOTS, state::history_key(name), Some(bytes));
     })
 }
 

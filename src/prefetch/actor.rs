@@ -16,7 +16,8 @@ use super::source::Source;
 use super::transfer::{Handle, Lane};
 use crate::flow::{Arrived, CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
 use crate::message::{
-    Cached, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred, Unpin,
+    Cached, Declined, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred,
+    Unforeseen, Unpin,
 };
 use crate::task::{Catalogue, Places};
 use crate::time::{Clock, Span, Time};
@@ -66,6 +67,10 @@ pub struct Peers {
     pub monitor: Recipient<Transferred>,
     /// The diary.
     pub decisions: Recipient<Fact<Decision>>,
+    /// Who learns from what no template names.
+    pub unforeseen: Recipient<Fact<Unforeseen>>,
+    /// The same: its proposals that were not carried out.
+    pub declined: Recipient<Fact<Declined>>,
 }
 
 impl Peers {
@@ -345,6 +350,7 @@ impl PrefetchActor {
                 }
             }
         }
+        self.tell_declined();
     }
 
     fn stage(&mut self, key: Key, due: Time, now: Time, ctx: &mut Context<Self>) {
@@ -384,6 +390,7 @@ impl Actor for PrefetchActor {
 impl Handler<Demand> for PrefetchActor {
     type Result = ResponseFuture<Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
+        self.tell_unforeseen(&msg);
         demand::serve(self, msg, ctx)
     }
 }

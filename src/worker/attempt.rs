@@ -122,6 +122,7 @@ impl Attempt<'_> {
         let demand = Demand {
             task: task.id,
             task_type: task.task_type,
+            entity: task.entity.clone(),
             worker: self.shared.id,
             cache: self.shared.cache_id,
             inputs: task.inputs.iter().cloned().zip(held).collect(),
