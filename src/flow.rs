@@ -215,6 +215,8 @@ pub enum Ending {
     },
     /// The worker or the daemon died under it.
     Lost,
+    /// Its worker gave it back undone.
+    Released,
     /// A task that it waited for did not get done.
     DependencyFailed {
         /// Which task.
@@ -246,6 +248,7 @@ impl fmt::Display for Ending {
             Ending::OutputFailed { object, error } => write!(f, "output {object} was not published: {error}"),
             Ending::SpawnFailed { error } => write!(f, "could not be started: {error}"),
             Ending::Lost => f.write_str("its worker was lost"),
+            Ending::Released => f.write_str("its worker gave it back"),
             Ending::DependencyFailed { task } => {
                 write!(f, "task {task}, which it waited for, did not get done")
             }

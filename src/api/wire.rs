@@ -212,6 +212,9 @@ pub struct Worker {
     pub name: String,
     /// How many attempts it can run at once.
     pub slots: u32,
+    /// Whether it is a program of its own that asks for work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
     /// What it runs now.
     pub running: Vec<RunningTask>,
     /// Its cache.

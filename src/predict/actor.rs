@@ -9,9 +9,10 @@
 
 use super::Predict;
 use crate::flow::{Arrived, Heat, Standings};
-use crate::message::{Fact, Foreseen, Learned};
+use crate::message::{Attached, Fact, Foreseen, Learned, Lesson};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
@@ -102,24 +103,29 @@ impl Actor for PredictActor {
     }
 }
 
-impl Handler<Fact<Arrived>> for PredictActor {
+impl Handler<Fact<Vec<Arrived>>> for PredictActor {
     type Result = ();
-    fn handle(&mut self, msg: Fact<Arrived>, _: &mut Context<Self>) {
-        self.core().arrived(&msg.0);
-        if let Some(entity) = &msg.0.entity {
-            self.foresee(entity);
+    fn handle(&mut self, msg: Fact<Vec<Arrived>>, _: &mut Context<Self>) {
+        let mut moved = BTreeSet::new();
+        for a in &msg.0 {
+            self.core().arrived(a);
+            moved.extend(a.entity.clone());
         }
+        // What is foreseen for an entity is asked for once, after all that the step brought.
+        moved.iter().for_each(|entity| self.foresee(entity));
     }
 }
 
 impl Handler<Learned> for PredictActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        let Some(seq) = msg.seq else { return };
-        self.core().learn(seq, &msg.outcome);
-        if let Some(entity) = &msg.outcome.entity {
-            self.foresee(entity);
+        let mut moved = BTreeSet::new();
+        for Lesson { outcome, seq } in msg.0.iter() {
+            let Some(seq) = seq else { continue };
+            self.core().learn(*seq, outcome);
+            moved.extend(outcome.entity.clone());
         }
+        moved.iter().for_each(|entity| self.foresee(entity));
     }
 }
 
@@ -134,6 +140,13 @@ impl Handler<Fact<Standings>> for PredictActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Standings>, _: &mut Context<Self>) {
         self.core().stand(msg.0);
+    }
+}
+
+impl Handler<Fact<Attached>> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        self.core.attach(msg.0.worker, msg.0.name);
     }
 }
 

@@ -121,6 +121,15 @@ impl Predict {
         })
     }
 
+    /// A worker that was not known at the start; its number follows theirs.
+    pub fn attach(&mut self, worker: WorkerId, name: Arc<str>) {
+        let w = usize::from(worker.0);
+        let workers = Arc::make_mut(&mut self.workers);
+        workers.resize(workers.len().max(w + 1), "".into());
+        workers[w] = name;
+        self.standings.resize(workers.len(), Vec::new());
+    }
+
     /// Number of the last outcome that was learned.
     pub fn seq(&self) -> u64 {
         self.seq

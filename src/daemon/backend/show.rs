@@ -29,34 +29,35 @@ impl Hub {
     }
 
     pub(super) async fn show_workers(&self) -> Result<Vec<wire::Worker>, Error> {
-        let n = self.config.workers.len();
-        let running = dispatch::look(&self.house.dispatch, move |d, _| {
-            let of = |w| d.running_at(WorkerId(w as u16)).cloned().collect::<Vec<_>>();
-            (0..n).map(of).collect::<Vec<_>>()
+        let all = dispatch::look(&self.house.dispatch, move |d, _| {
+            // Outside workers that are away have no slots.
+            let there = d.specs().iter().filter(|w| w.slots > 0).cloned();
+            there.map(|w| (d.running_at(w.id).cloned().collect::<Vec<_>>(), w)).collect::<Vec<_>>()
         });
-        let running = running.await.map_err(gone)?;
+        let all = all.await.map_err(gone)?;
+        let ids: Vec<WorkerId> = all.iter().map(|(_, w)| w.id).collect();
         let heat = monitor::actor::look(&self.house.monitor, |m, now| m.heat(now)).await.map_err(gone)?;
         let forecasts = predict::actor::look(&self.house.predict, move |p, now| {
-            (0..n).map(|w| p.forecast(Subject::Worker(WorkerId(w as u16)), now)).collect::<Vec<Forecast>>()
+            ids.into_iter().map(|w| p.forecast(Subject::Worker(w), now)).collect::<Vec<Forecast>>()
         });
         let forecasts = forecasts.await.map_err(gone)?;
         let standings = self.standings().await?;
-        let mut workers = Vec::with_capacity(n);
-        for (i, w) in self.config.workers.iter().enumerate() {
+        let mut workers = Vec::with_capacity(all.len());
+        for ((running, w), forecast) in all.iter().zip(&forecasts) {
+            let i = usize::from(w.id.0);
             let types = w.types.iter().flatten().map(|t| self.names.catalogue.name(*t).to_owned()).collect();
-            let best = standings[i]
-                .types
-                .iter()
-                .filter(|s| s.effective_count >= 1.0)
-                .max_by(|a, b| a.speed.total_cmp(&b.speed));
+            let known =
+                standings.get(i).into_iter().flat_map(|s| &s.types).filter(|s| s.effective_count >= 1.0);
+            let best = known.max_by(|a, b| a.speed.total_cmp(&b.speed));
             workers.push(wire::Worker {
                 name: w.name.clone(),
                 slots: w.slots,
-                running: running[i].iter().map(|t| self.running(t)).collect(),
+                outside: w.outside,
+                running: running.iter().map(|t| self.running(t)).collect(),
                 cache: self.cache_name(w.cache),
                 types,
                 heat: heat.workers.get(i).copied().unwrap_or_default(),
-                next: self.chances(&forecasts[i]),
+                next: self.chances(forecast),
                 best_at: best.map(|s| wire::BestAt {
                     task_type: self.names.catalogue.name(s.task_type).to_owned(),
                     speed: s.speed,
