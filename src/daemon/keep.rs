@@ -2,12 +2,12 @@
 //! no actor ever waits for it.
 
 use crate::store::state::State;
+use crate::time::{Clock, Span, Time};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-/// How long puts may wait for their flush.
-const FLUSH_EVERY: Duration = Duration::from_secs(5);
+/// How long puts may wait for their flush: what a kill costs of profiles and indices.
+const FLUSH_EVERY: Span = Span::from_ms(200);
 /// Puts that may wait for the thread. It is quick; a full queue drops the put, and says so.
 const QUEUE: usize = 16_384;
 
@@ -56,11 +56,14 @@ pub fn start(state: State) -> std::io::Result<(Keeper, JoinHandle<()>)> {
 }
 
 fn run(state: &State, rx: &mpsc::Receiver<Put>) {
-    let mut unflushed = false;
+    let clock = Clock::start(Time::ZERO);
+    // When the oldest unflushed put is due: under steady puts a flush comes all the same.
+    let mut due: Option<Time> = None;
     loop {
-        match rx.recv_timeout(FLUSH_EVERY) {
+        let patience = due.map_or(FLUSH_EVERY, |due| due.since(clock.now()));
+        match rx.recv_timeout(patience.to_std()) {
             Ok(Put::Value { tree, key, bytes }) => {
-                unflushed = true;
+                due = due.or(Some(clock.now() + FLUSH_EVERY));
                 let put = state.tree(&tree).and_then(|t| match bytes {
                     Some(bytes) => t.put_bytes(&key, &bytes),
                     None => t.remove(&key),
@@ -71,16 +74,16 @@ fn run(state: &State, rx: &mpsc::Receiver<Put>) {
             }
             Ok(Put::Flush(done)) => {
                 flush(state);
-                unflushed = false;
+                due = None;
                 // Who asked may have given up.
                 let _ = done.send(());
             }
-            Err(mpsc::RecvTimeoutError::Timeout) if unflushed => {
-                flush(state);
-                unflushed = false;
-            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return flush(state),
+        }
+        if due.is_some_and(|due| due <= clock.now()) {
+            flush(state);
+            due = None;
         }
     }
 }

@@ -4,7 +4,11 @@
 
 mod bad_input;
 mod daemon;
+mod faults;
+mod faulty;
 mod house;
+mod images;
 mod life;
+mod nginx;
 mod right_data;
 mod survives;
