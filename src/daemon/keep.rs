@@ -6,8 +6,8 @@ use crate::time::{Clock, Span, Time};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-/// How long a put may wait for its flush.
-const FLUSH_EVERY: Span = Span::from_secs(2);
+/// How long puts may wait for their flush: what a kill costs of profiles and indices.
+const FLUSH_EVERY: Span = Span::from_ms(500);
 /// Puts that may wait for the thread. It is quick; a full queue drops the put, and says so.
 const QUEUE: usize = 16_384;
 
@@ -75,24 +75,23 @@ pub fn start(state: State) -> std::io::Result<(Keeper, JoinHandle<()>)> {
 
 fn run(state: &State, rx: &mpsc::Receiver<Put>) {
     let clock = Clock::start(Time::ZERO);
-    // When the first put came that was not flushed yet.
-    let mut unflushed: Option<Time> = None;
+    // When the oldest unflushed put is due: under steady puts a flush comes all the same.
+    let mut due: Option<Time> = None;
     loop {
-        let waited = unflushed.map_or(Span::ZERO, |since| clock.now().since(since));
-        let left = Span::from_us(FLUSH_EVERY.as_us().saturating_sub(waited.as_us()));
-        match rx.recv_timeout(left.to_std()) {
+        let patience = due.map_or(FLUSH_EVERY, |due| due.since(clock.now()));
+        match rx.recv_timeout(patience.to_std()) {
             Ok(Put::Durable { tree, key, bytes, done }) => {
                 let put = state.tree(&tree).and_then(|t| t.put_bytes(&key, &bytes));
                 match put.and_then(|()| state.flush()) {
                     Ok(()) => {
-                        unflushed = None;
+                        due = None;
                         done();
                     }
                     Err(error) => tracing::warn!(%error, tree, "state could not be made durable"),
                 }
             }
             Ok(Put::Value { tree, key, bytes }) => {
-                unflushed.get_or_insert_with(|| clock.now());
+                due = due.or(Some(clock.now() + FLUSH_EVERY));
                 let put = state.tree(&tree).and_then(|t| match bytes {
                     Some(bytes) => t.put_bytes(&key, &bytes),
                     None => t.remove(&key),
@@ -103,16 +102,16 @@ fn run(state: &State, rx: &mpsc::Receiver<Put>) {
             }
             Ok(Put::Flush(done)) => {
                 flush(state);
-                unflushed = None;
+                due = None;
                 // Who asked may have given up.
                 let _ = done.send(());
             }
-            Err(mpsc::RecvTimeoutError::Timeout) if unflushed.is_some() => {
-                flush(state);
-                unflushed = None;
-            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return flush(state),
+        }
+        if due.is_some_and(|due| due <= clock.now()) {
+            flush(state);
+            due = None;
         }
     }
 }
