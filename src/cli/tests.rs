@@ -234,6 +234,9 @@ async fn predictions_read_as_tables_with_bars() {
     copy         .71 ▆  in 1.9 s
     other types  .29 ▃
 
+    THE VERY NEXT TASK  ENTITY      P
+    verify              vol-1   .60 ▅
+
     known already, and before it:
       task 1  copy vol-1
 
@@ -246,6 +249,9 @@ async fn predictions_read_as_tables_with_bars() {
     TYPE             P  AFFINITY  HEAT  HISTORY       DUE
     copy         .71 ▆       .62   .25      .80  in 1.9 s
     other types  .29 ▃
+
+    THE VERY NEXT TASK  ENTITY      P
+    verify              vol-1   .60 ▅
 
     known already, and before it:
       task 1  copy vol-1
