@@ -16,7 +16,8 @@ use super::source::Source;
 use super::transfer::{Handle, Lane};
 use crate::flow::{Arrived, CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
 use crate::message::{
-    Cached, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred, Unpin,
+    Attached, Cached, Declined, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready,
+    Transferred, Unforeseen, Unpin,
 };
 use crate::task::{Catalogue, Places};
 use crate::time::{Clock, Span, Time};
@@ -66,13 +67,10 @@ pub struct Peers {
     pub monitor: Recipient<Transferred>,
     /// The diary.
     pub decisions: Recipient<Fact<Decision>>,
-}
-
-impl Peers {
-    /// A worker's pool.
-    fn cache_of(&self, worker: WorkerId) -> CacheId {
-        self.worker_caches.get(usize::from(worker.0)).copied().unwrap_or(CacheId(0))
-    }
+    /// Who learns from what no template names.
+    pub unforeseen: Recipient<Fact<Unforeseen>>,
+    /// The same: its proposals that were not carried out.
+    pub declined: Recipient<Fact<Declined>>,
 }
 
 /// The actor.
@@ -91,6 +89,8 @@ pub struct PrefetchActor {
     writers: Map<ObjectName, u32>,
     /// Where a task of each type would run.
     homes: Map<crate::flow::TypeId, (WorkerId, CacheId)>,
+    /// Pools of workers that came later.
+    attached: Map<WorkerId, CacheId>,
     next_waiter: u64,
 }
 
@@ -121,8 +121,15 @@ impl PrefetchActor {
             landed: Map::default(),
             writers: Map::default(),
             homes: Map::default(),
+            attached: Map::default(),
             next_waiter: 1,
         }
+    }
+
+    /// A worker's pool.
+    fn cache_of(&self, worker: WorkerId) -> CacheId {
+        let configured = self.peers.worker_caches.get(usize::from(worker.0));
+        configured.or_else(|| self.attached.get(&worker)).copied().unwrap_or(CacheId(0))
     }
 
     fn waiter(&mut self) -> Waiter {
@@ -345,6 +352,7 @@ impl PrefetchActor {
                 }
             }
         }
+        self.tell_declined();
     }
 
     fn stage(&mut self, key: Key, due: Time, now: Time, ctx: &mut Context<Self>) {
@@ -384,6 +392,7 @@ impl Actor for PrefetchActor {
 impl Handler<Demand> for PrefetchActor {
     type Result = ResponseFuture<Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
+        self.tell_unforeseen(&msg);
         demand::serve(self, msg, ctx)
     }
 }
@@ -474,11 +483,13 @@ impl Handler<Fact<Plan>> for PrefetchActor {
     }
 }
 
-impl Handler<Fact<Arrived>> for PrefetchActor {
+impl Handler<Fact<Vec<Arrived>>> for PrefetchActor {
     type Result = ();
-    fn handle(&mut self, msg: Fact<Arrived>, _: &mut Context<Self>) {
-        if let Some((worker, cache)) = self.homes.get(&msg.0.task_type).copied() {
-            self.agenda.arrived(&msg.0, worker, cache);
+    fn handle(&mut self, msg: Fact<Vec<Arrived>>, _: &mut Context<Self>) {
+        for arrived in &msg.0 {
+            if let Some((worker, cache)) = self.homes.get(&arrived.task_type).copied() {
+                self.agenda.arrived(arrived, worker, cache);
+            }
         }
     }
 }
@@ -517,8 +528,17 @@ impl Handler<Cached> for PrefetchActor {
 impl Handler<Learned> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        let cache = self.peers.cache_of(msg.outcome.worker);
-        self.agenda.learned(&msg.outcome, cache, self.clock.now());
+        for lesson in msg.0.iter() {
+            let cache = self.cache_of(lesson.outcome.worker);
+            self.agenda.learned(&lesson.outcome, cache, self.clock.now());
+        }
+    }
+}
+
+impl Handler<Fact<Attached>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        self.attached.insert(msg.0.worker, msg.0.cache);
     }
 }
 

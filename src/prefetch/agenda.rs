@@ -279,6 +279,11 @@ impl Agenda {
         self.waits.iter().rev().find(|(t, _)| *t == task).map(|(_, inputs)| inputs.as_slice())
     }
 
+    /// Whether a template or the look ahead names an object for a task that nobody has submitted.
+    pub fn foresees(&self, key: &Key) -> bool {
+        self.candidates.is_derived(key)
+    }
+
     /// What is known of the need for an object now.
     pub fn candidate(&self, key: &Key) -> Option<Candidate> {
         self.candidates.get(key)

@@ -285,6 +285,11 @@ impl Candidates {
         keys
     }
 
+    /// Whether some entity is expected to need it.
+    pub fn is_derived(&self, key: &Key) -> bool {
+        self.derived.contains_key(key)
+    }
+
     /// What is known of one key.
     pub fn get(&self, key: &Key) -> Option<Candidate> {
         if let Some(certain) = self.planned.get(key).or_else(|| self.arrived.get(key)) {
