@@ -98,7 +98,7 @@ impl Model {
             table: Table::new(settings.table_bits, settings.forget_above),
             fading: Fading::new(settings.table_bits.saturating_sub(3)),
             sparse: Regression::new(settings.regression_bits, layout.regression_rate, 3.0),
-            residual: Regression::new(10, 0.05, 1.0),
+            residual: Regression::new(settings.regression_bits - 3, 0.05, 1.0),
             standing: Standing::new(),
             pools: Pools::new(layout.pools, rows, first, layout.pool_rate),
             by_last_type: Apm::new(MODULUS, APM_RATE),
