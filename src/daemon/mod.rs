@@ -2,10 +2,13 @@
 
 pub mod backend;
 mod diary;
+#[cfg(test)]
+mod heat_tests;
 mod keep;
 mod kept;
 mod lock;
 mod log;
+mod played;
 mod record;
 mod serve;
 mod setup;

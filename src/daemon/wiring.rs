@@ -6,6 +6,7 @@
 
 use super::diary::Diary;
 use super::keep::Keeper;
+use super::played::Played;
 use super::record::{Found, Names};
 use super::setup::Setup;
 use crate::cache::actor::{CacheActor, IndexChange};
@@ -44,6 +45,8 @@ pub struct House {
     pub roster: Addr<RosterActor>,
     /// Decisions.
     pub diary: Addr<Diary>,
+    /// The latest attempts.
+    pub played: Addr<Played>,
 }
 
 /// What the wiring is given besides the set-up.
@@ -93,6 +96,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let Given { clock, names, record, found, ended, epoch, next, keeper, helper, can_mount } = given;
 
     let diary = Diary::start_in_arbiter(side, |_| Diary::default());
+    let played = Played::start_in_arbiter(side, |_| Played::default());
     let (dispatch, give_dispatch) =
         promise(&here, move |(core, record, peers, names): (Dispatch, Record, DispatchPeers, Names)| {
             DispatchActor::new(core, clock, recorder(record, names), peers, Box::new(fatal))
@@ -101,7 +105,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         promise(side, move |(peers, flights, agenda)| PrefetchActor::new(peers, clock, flights, agenda));
     let (monitor, give_monitor) = promise(side, {
         let keeper = keeper.clone();
-        move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper))
+        let world = (names.catalogue.clone(), setup.places.clone());
+        move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper), world)
     });
     let (predict, give_predict) = promise(side, {
         let keeper = keeper.clone();
@@ -180,7 +185,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         setup.monitor,
         vec![dispatch.clone().recipient(), predict.clone().recipient(), prefetch.clone().recipient()],
     ));
-    give_predict((setup.predict, vec![prefetch.clone().recipient()]));
+    give_predict((setup.predict, vec![prefetch.clone().recipient(), monitor.clone().recipient()]));
     let peers = PrefetchPeers {
         sources: setup.sources,
         caches: caches.iter().map(pool_of).collect(),
@@ -199,17 +204,18 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         core.recover(clock.now(), next, ended.into_iter(), found.keys.into_iter(), found.live);
     let mut learned: Vec<_> = workers.iter().map(|w| w.clone().recipient()).collect();
     learned.extend([predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()]);
+    learned.push(played.clone().recipient());
     let dispatch_peers = DispatchPeers {
         workers: workers.iter().map(|w| (w.clone().recipient(), w.clone().recipient())).collect(),
         arrived: vec![predict.clone().recipient()],
-        plan: vec![prefetch.clone().recipient()],
+        plan: vec![prefetch.clone().recipient(), monitor.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
         learned,
         decisions: vec![diary.clone().recipient()],
     };
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
-    House { dispatch, workers, caches, monitor, predict, prefetch, roster, diary }
+    House { dispatch, workers, caches, monitor, predict, prefetch, roster, diary, played }
 }
 
 fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {

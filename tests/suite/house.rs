@@ -31,6 +31,7 @@ pub struct House {
     pub dir: tempfile::TempDir,
     pub child: Option<Child>,
     extra: String,
+    daemon: String,
 }
 
 impl House {
@@ -40,12 +41,18 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into() }
+        House { dir, child: None, extra: extra.into(), daemon: String::new() }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
     pub fn replacing(mut self, word: &str, by: &str) -> House {
         self.extra = self.extra.replace(word, by);
+        self
+    }
+
+    /// With more lines in `[daemon]`.
+    pub fn with_daemon(mut self, lines: &str) -> House {
+        self.daemon = lines.into();
         self
     }
 
@@ -66,6 +73,7 @@ state_dir = "{d}/state"
 work_dir = "{d}/work"
 socket = "{d}/s.sock"
 log = "human"
+{daemon}
 [source.volumes]
 kind = "file"
 path = "{d}/volumes"
@@ -83,7 +91,8 @@ slots = 2
 slots = 1
 {extra}
 "#,
-            extra = self.extra
+            extra = self.extra,
+            daemon = self.daemon
         );
         let path = self.path("forestage.toml");
         std::fs::write(&path, text).unwrap();

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 
 mod bad_input;
+mod browser;
 mod daemon;
 mod house;
 mod life;
+mod port;
+mod prometheus;
 mod right_data;
 mod survives;
