@@ -28,6 +28,7 @@ mod table;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod top;
 mod wait;
 mod why;
 mod workers;
@@ -78,6 +79,7 @@ enum Ask {
     Cache(With<cache::Args>),
     Heatmap(With<heatmap::Args>),
     Savings(With<savings::Args>),
+    Top(With<top::Args>),
     Why(With<why::Args>),
     /// Start nothing more, until resume. What runs goes on; tasks are still accepted.
     Pause(Common),
@@ -116,6 +118,7 @@ impl Ask {
             Ask::Cache(w) => &w.common,
             Ask::Heatmap(w) => &w.common,
             Ask::Savings(w) => &w.common,
+            Ask::Top(w) => &w.common,
             Ask::Why(w) => &w.common,
             Ask::Events(w) => &w.common,
             Ask::Pause(c) | Ask::Resume(c) | Ask::Drain(c) | Ask::Health(c) => c,
@@ -139,6 +142,7 @@ impl Ask {
             Ask::Cache(w) => cache::run(w.own, session).await,
             Ask::Heatmap(w) => heatmap::run(w.own, session).await,
             Ask::Savings(_) => savings::run(session).await,
+            Ask::Top(w) => top::run(w.own, session).await,
             Ask::Why(w) => why::run(w.own, session).await,
             Ask::Pause(_) => control::run(Control::Pause, session).await,
             Ask::Resume(_) => control::run(Control::Resume, session).await,

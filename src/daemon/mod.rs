@@ -3,10 +3,13 @@
 pub mod backend;
 mod crew;
 mod diary;
+#[cfg(test)]
+mod heat_tests;
 mod keep;
 mod kept;
 mod lock;
 mod log;
+mod played;
 mod record;
 mod serve;
 mod setup;

@@ -7,6 +7,7 @@
 use super::crew::{self, Crew, Parts};
 use super::diary::Diary;
 use super::keep::Keeper;
+use super::played::Played;
 use super::record::{Found, Names};
 use super::setup::Setup;
 use crate::cache::actor::{CacheActor, IndexChange};
@@ -51,6 +52,8 @@ pub struct House {
     pub diary: Addr<Diary>,
     /// Outside workers.
     pub crew: Arc<Crew>,
+    /// The latest attempts.
+    pub played: Addr<Played>,
 }
 
 /// What the wiring is given besides the set-up.
@@ -100,6 +103,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let Given { clock, names, record, found, ended, epoch, next, keeper, helper, can_mount } = given;
 
     let diary = Diary::start_in_arbiter(side, |_| Diary::default());
+    let played = Played::start_in_arbiter(side, |_| Played::default());
     let (dispatch, give_dispatch) =
         promise(&here, move |(core, record, peers, names): (Dispatch, Record, DispatchPeers, Names)| {
             DispatchActor::new(core, clock, recorder(record, names), peers, Box::new(fatal))
@@ -108,7 +112,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         promise(side, move |(peers, flights, agenda)| PrefetchActor::new(peers, clock, flights, agenda));
     let (monitor, give_monitor) = promise(side, {
         let keeper = keeper.clone();
-        move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper))
+        let world = (names.catalogue.clone(), setup.places.clone());
+        move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper), world)
     });
     let (predict, give_predict) = promise(side, {
         let keeper = keeper.clone();
@@ -187,7 +192,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         setup.monitor,
         vec![dispatch.clone().recipient(), predict.clone().recipient(), prefetch.clone().recipient()],
     ));
-    give_predict((setup.predict, vec![prefetch.clone().recipient()]));
+    give_predict((setup.predict, vec![prefetch.clone().recipient(), monitor.clone().recipient()]));
     let peers = PrefetchPeers {
         sources: setup.sources,
         caches: caches.iter().map(pool_of).collect(),
@@ -216,13 +221,19 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     let mut worker_peers: Vec<WorkerPeer> = workers.iter().map(here).collect();
     worker_peers.resize_with(core.specs().len(), || WorkerPeer::Away);
+    let learned = vec![
+        predict.clone().recipient(),
+        prefetch.clone().recipient(),
+        monitor.clone().recipient(),
+        played.clone().recipient(),
+    ];
     let dispatch_peers = DispatchPeers {
         workers: worker_peers,
         // Who stages hears of a task first: then its forecast, which speaks of what comes after it.
         arrived: vec![prefetch.clone().recipient(), predict.clone().recipient()],
-        plan: vec![prefetch.clone().recipient()],
+        plan: vec![prefetch.clone().recipient(), monitor.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
-        learned: vec![predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()],
+        learned,
         decisions: vec![diary.clone().recipient()],
     };
     let profiles = profiles.enumerate().map(|(i, p)| (WorkerId((workers.len() + i) as u16), p)).collect();
@@ -230,7 +241,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
     let crew = Arc::new(outside);
-    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary, crew }
+    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary, played, crew }
 }
 
 fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {

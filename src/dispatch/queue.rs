@@ -4,7 +4,7 @@
 //! Order inside a type is priority class first, then age (task ids grow with age). Everything here costs
 //! O(log n) of what waits, plus the number of objects of the task at hand; nothing ever walks the queue.
 
-use crate::flow::{CacheId, Map, ObjectName, TaskId, TypeId};
+use crate::flow::{CacheId, Map, ObjectName, Place, TaskId, TypeId};
 use crate::task::{Priority, Task};
 use crate::time::Time;
 use std::cmp::Reverse;
@@ -33,6 +33,8 @@ pub struct Queue {
     /// Who waits for a task.
     dependents: Map<TaskId, BTreeSet<TaskId>>,
     ready_count: usize,
+    /// Ready tasks by the cell and shard of their first input.
+    by_place: BTreeMap<Place, u32>,
 }
 
 impl Queue {
@@ -41,6 +43,9 @@ impl Queue {
         let new = self.ready.entry(task.task_type).or_default().insert(order);
         assert!(new, "task {} is ready twice", task.id);
         self.ready_count += 1;
+        if let Some(place) = task.place {
+            *self.by_place.entry(place).or_default() += 1;
+        }
         for object in distinct(task) {
             self.readers.entry(object.clone()).or_default().insert(order, task.task_type);
             for (cache, objects) in &self.present {
@@ -60,6 +65,13 @@ impl Queue {
             self.ready.remove(&task.task_type);
         }
         self.ready_count -= 1;
+        if let Some(place) = task.place {
+            let count = self.by_place.get_mut(&place).expect("every ready task is counted at its place");
+            *count -= 1;
+            if *count == 0 {
+                self.by_place.remove(&place);
+            }
+        }
         for object in distinct(task) {
             let readers = self.readers.get_mut(object).expect("every ready task is indexed by its inputs");
             readers.remove(&order);
@@ -136,6 +148,16 @@ impl Queue {
         self.ready_count
     }
 
+    /// How many are ready of each type, with the first of them.
+    pub fn by_type(&self) -> impl Iterator<Item = (TypeId, usize, Order)> {
+        self.ready.iter().filter_map(|(t, tasks)| Some((*t, tasks.len(), *tasks.first()?)))
+    }
+
+    /// How many ready tasks have their first input at each cell and shard; none where there are none.
+    pub fn by_place(&self) -> impl Iterator<Item = (Place, u32)> {
+        self.by_place.iter().map(|(place, count)| (*place, *count))
+    }
+
     /// Adds a delayed task.
     pub fn delay(&mut self, task: TaskId, until: Time) {
         self.delayed.insert((until, task));
@@ -156,6 +178,11 @@ impl Queue {
     /// When the next delayed task is due.
     pub fn next_due(&self) -> Option<Time> {
         self.delayed.first().map(|(t, _)| *t)
+    }
+
+    /// How many are delayed.
+    pub fn delayed_len(&self) -> usize {
+        self.delayed.len()
     }
 
     /// Delayed tasks, soonest first.
@@ -195,8 +222,10 @@ impl Queue {
     #[cfg(test)]
     pub fn assert_invariants<'a>(&self, ready: impl Iterator<Item = (&'a Task, Order)>) {
         let mut count = 0;
+        let mut placed = 0;
         for (task, order) in ready {
             count += 1;
+            placed += u32::from(task.place.is_some());
             assert!(self.ready[&task.task_type].contains(&order));
             for (cache, objects) in &self.present {
                 let there = distinct(task).filter(|o| objects.contains(*o)).count() as u32;
@@ -209,6 +238,7 @@ impl Queue {
             }
         }
         assert_eq!(count, self.ready_count);
+        assert_eq!(placed, self.by_place.values().sum::<u32>());
         assert_eq!(count, self.ready.values().map(BTreeSet::len).sum::<usize>());
     }
 }

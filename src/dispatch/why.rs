@@ -2,7 +2,7 @@
 
 use super::core::Dispatch;
 use super::score::score;
-use crate::flow::{Factors, TaskId, Token, WorkerId};
+use crate::flow::{Factors, TaskId, Token, TypeId, WorkerId};
 use crate::task::{Priority, State, Task, WaitingFor};
 use crate::time::Time;
 use std::sync::Arc;
@@ -92,6 +92,15 @@ impl Dispatch {
         }
     }
 
+    /// Ready tasks by type, most first, at most `limit` types, with what the first of each waits for.
+    pub fn waiting_lines(&self, now: Time, limit: usize) -> Vec<(TypeId, usize, WaitingFor)> {
+        let mut lines: Vec<_> = self.queue.by_type().collect();
+        lines.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        lines.truncate(limit);
+        let reason = |(t, count, (_, id))| Some((t, count, self.reason(now, &self.tasks.get(&id)?.task)));
+        lines.into_iter().filter_map(reason).collect()
+    }
+
     /// Unfinished tasks that `keep` accepts, newest first, at most `limit`.
     pub fn newest(&self, limit: usize, keep: impl Fn(&Task, State) -> bool) -> Vec<TaskId> {
         let mut ids: Vec<TaskId> =
@@ -104,7 +113,7 @@ impl Dispatch {
     /// How many unfinished tasks stand in each state: queued, delayed, blocked, running.
     pub fn counts(&self) -> [(State, usize); 4] {
         let queued = self.queue.ready_len();
-        let delayed = self.queue.delayed().count();
+        let delayed = self.queue.delayed_len();
         let running = self.running();
         let blocked = self.tasks.len() - queued - delayed - running;
         [

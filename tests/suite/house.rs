@@ -38,6 +38,7 @@ pub struct House {
     pub child: Option<Child>,
     extra: String,
     env: Vec<(String, OsString)>,
+    daemon: String,
 }
 
 impl House {
@@ -47,7 +48,7 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into(), env: Vec::new() }
+        House { dir, child: None, extra: extra.into(), env: Vec::new(), daemon: String::new() }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
@@ -59,6 +60,12 @@ impl House {
     /// Sets a variable of the daemon's environment, from the next start on.
     pub fn env(&mut self, name: &str, value: impl Into<OsString>) {
         self.env.push((name.into(), value.into()));
+    }
+
+    /// With more lines in `[daemon]`.
+    pub fn with_daemon(mut self, lines: &str) -> House {
+        self.daemon = lines.into();
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -78,6 +85,7 @@ state_dir = "{d}/state"
 work_dir = "{d}/work"
 socket = "{d}/s.sock"
 log = "human"
+{daemon}
 [source.volumes]
 kind = "file"
 path = "{d}/volumes"
@@ -95,7 +103,8 @@ slots = 2
 slots = 1
 {extra}
 "#,
-            extra = self.extra
+            extra = self.extra,
+            daemon = self.daemon
         );
         let path = self.path("forestage.toml");
         std::fs::write(&path, text).unwrap();

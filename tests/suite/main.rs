@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 
 mod bad_input;
+mod browser;
 mod daemon;
 mod faults;
 mod faulty;
@@ -12,5 +13,7 @@ mod house;
 mod images;
 mod life;
 mod nginx;
+mod port;
+mod prometheus;
 mod right_data;
 mod survives;
