@@ -4,8 +4,8 @@ use super::network::{self, Network};
 use super::workload::{Job, Stream};
 use crate::cache::{self, CacheCore, FileId, Limits, Policy};
 use crate::flow::{
-    Arrived, CacheId, CellId, Ending as TaskEnding, Factors, Found, InputUse, Map, ObjectName, Outcome, Plan, Planned,
-    SourceId, TaskId, Token, Usage, WorkerId,
+    Arrived, CacheId, CellId, Ending as TaskEnding, Factors, Found, InputUse, Map, ObjectName, Outcome, Plan,
+    Planned, SourceId, TaskId, Token, Usage, WorkerId,
 };
 use crate::message::{Cached, Purpose};
 use crate::predict::lookahead::{self, Lookahead};
