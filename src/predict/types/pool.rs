@@ -20,6 +20,8 @@ use super::snapshot::{Reader, Writer};
 pub(super) const ROWS: usize = 40;
 /// G before the first step.
 const FIRST_SQUARE: f32 = 8.0;
+/// Errors smaller than this are not worth a step.
+const SMALL: f32 = 0.01;
 /// Largest gradient.
 const CLIP: f32 = 20.0;
 
@@ -293,6 +295,9 @@ impl Pools {
     /// One step of every pool, given the class that came.
     #[inline(always)]
     pub fn learn(&mut self, s: &Situation, candidates: &Candidates, came: usize) {
+        if self.pools.iter().all(|pool| 1.0 - pool.p[came] < SMALL) {
+            return;
+        }
         let width = candidates.width();
         let mut g = [[0.0f32; ROWS]; POOLS];
         let p = self.pools.each_ref().map(|pool| pool.p);
