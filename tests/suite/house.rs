@@ -31,6 +31,7 @@ pub struct House {
     pub dir: tempfile::TempDir,
     pub child: Option<Child>,
     extra: String,
+    capacity: &'static str,
 }
 
 impl House {
@@ -40,12 +41,18 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into() }
+        House { dir, child: None, extra: extra.into(), capacity: "64MiB" }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
     pub fn replacing(mut self, word: &str, by: &str) -> House {
         self.extra = self.extra.replace(word, by);
+        self
+    }
+
+    /// With a pool of another size than 64 MiB.
+    pub fn holding(mut self, capacity: &'static str) -> House {
+        self.capacity = capacity;
         self
     }
 
@@ -75,7 +82,7 @@ path = "{d}/copies"
 writable = true
 [cache.main]
 dir = "{d}/pool"
-capacity = "64MiB"
+capacity = "{capacity}"
 min_free = "1MiB"
 [worker.fast]
 slots = 2
@@ -83,7 +90,8 @@ slots = 2
 slots = 1
 {extra}
 "#,
-            extra = self.extra
+            extra = self.extra,
+            capacity = self.capacity
         );
         let path = self.path("forestage.toml");
         std::fs::write(&path, text).unwrap();

@@ -5,6 +5,8 @@
 mod bad_input;
 mod daemon;
 mod house;
+mod learned;
 mod life;
+mod replay;
 mod right_data;
 mod survives;
