@@ -442,6 +442,8 @@ impl Backend for Memory {
             objects: 412,
             hits: 86,
             misses: 14,
+            model_bytes: 0,
+            catalogue_bytes: 0,
         }])
     }
     async fn cached(&self, filter: CacheFilter) -> Result<Vec<CachedObject>, Error> {

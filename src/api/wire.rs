@@ -450,6 +450,12 @@ pub struct Cache {
     pub hits: u64,
     /// Demands that did not.
     pub misses: u64,
+    /// Memory of what was learned of the order in which objects are asked for.
+    #[serde(default)]
+    pub model_bytes: u64,
+    /// Memory of the names and sizes of those objects.
+    #[serde(default)]
+    pub catalogue_bytes: u64,
 }
 
 /// One cached object.

@@ -5,5 +5,6 @@ mod link;
 pub mod objects;
 pub mod online;
 mod reach;
+pub mod summary;
 pub mod trace;
 pub mod types;

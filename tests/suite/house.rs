@@ -39,6 +39,7 @@ pub struct House {
     extra: String,
     env: Vec<(String, OsString)>,
     daemon: String,
+    capacity: &'static str,
 }
 
 impl House {
@@ -48,7 +49,14 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into(), env: Vec::new(), daemon: String::new() }
+        House {
+            dir,
+            child: None,
+            extra: extra.into(),
+            env: Vec::new(),
+            daemon: String::new(),
+            capacity: "64MiB",
+        }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
@@ -65,6 +73,12 @@ impl House {
     /// With more lines in `[daemon]`.
     pub fn with_daemon(mut self, lines: &str) -> House {
         self.daemon = lines.into();
+        self
+    }
+
+    /// With a pool of another size than 64 MiB.
+    pub fn holding(mut self, capacity: &'static str) -> House {
+        self.capacity = capacity;
         self
     }
 
@@ -95,7 +109,7 @@ path = "{d}/copies"
 writable = true
 [cache.main]
 dir = "{d}/pool"
-capacity = "64MiB"
+capacity = "{capacity}"
 min_free = "1MiB"
 [worker.fast]
 slots = 2
@@ -104,7 +118,8 @@ slots = 1
 {extra}
 "#,
             extra = self.extra,
-            daemon = self.daemon
+            daemon = self.daemon,
+            capacity = self.capacity
         );
         let path = self.path("forestage.toml");
         std::fs::write(&path, text).unwrap();

@@ -394,6 +394,8 @@ mod tests {
             objects: 3,
             hits: 8,
             misses: 2,
+            model_bytes: 0,
+            catalogue_bytes: 0,
         };
         let account = |knowledge| Account { task_type: TypeId(0), source: "volumes".into(), knowledge };
         let line = Line { staged: 5, useful: 3, late: 1, wasted: 1, hidden_s: 2.5, ..Line::default() };

@@ -16,6 +16,9 @@ use actix::prelude::*;
 /// Messages that may wait.
 const MAILBOX: usize = 16_384;
 
+/// Snapshots are this far apart at least: one is several MiB, and what is lost with it is soon learned again.
+const SNAPSHOTS_APART: Span = Span::from_secs(600);
+
 /// Keeps the snapshot of a pool's history; must not block.
 pub type HistoryKeeper = Box<dyn FnMut(CacheId, Vec<u8>)>;
 
@@ -46,7 +49,8 @@ pub struct ObjectsActor {
 }
 
 impl ObjectsActor {
-    /// With the histories that were kept; snapshots are made every `every`.
+    /// With the histories that were kept; snapshots are made every `every`, but not more often than every ten
+    /// minutes.
     pub fn new(
         pools: Vec<PoolHistory>,
         caches: Vec<Recipient<Expect>>,
@@ -55,7 +59,7 @@ impl ObjectsActor {
         keeper: HistoryKeeper,
         every: Span,
     ) -> ObjectsActor {
-        ObjectsActor { pools, caches, prefetch, clock, keeper, every }
+        ObjectsActor { pools, caches, prefetch, clock, keeper, every: every.max(SNAPSHOTS_APART) }
     }
 
     fn pool(&mut self, cache: CacheId) -> Option<&mut PoolHistory> {
