@@ -79,7 +79,7 @@ fn placed(config: &Config, heat: Heat) -> Vec<WorkerId> {
     dispatch.heated(heat);
     let submit = |i: usize| Submit {
         task_type: "copy".into(),
-        entity: Some(format!("vol-{i}").into()),
+        entity: Some(format!("vol-{i}")),
         ..Submit::default()
     };
     let (_, step) = dispatch.submit(at(61), (0..4).map(submit).collect());
