@@ -77,11 +77,8 @@ fn placed(config: &Config, heat: Heat) -> Vec<WorkerId> {
     let (catalogue, places) = (Arc::new(config.catalogue()), Arc::new(config.places()));
     let mut dispatch = Dispatch::new(dispatch_settings(&config.dispatch), catalogue, places, workers, 1);
     dispatch.heated(heat);
-    let submit = |i: usize| Submit {
-        task_type: "copy".into(),
-        entity: Some(format!("vol-{i}")),
-        ..Submit::default()
-    };
+    let submit =
+        |i: usize| Submit { task_type: "copy".into(), entity: Some(format!("vol-{i}")), ..Submit::default() };
     let (_, step) = dispatch.submit(at(61), (0..4).map(submit).collect());
     let to = |action: &Action| match action {
         Action::Assign { worker, .. } => Some(*worker),
