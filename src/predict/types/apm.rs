@@ -71,7 +71,7 @@ impl Apm {
 
     pub fn load(&mut self, from: &mut Reader<'_>) -> Result<(), Error> {
         self.moved = from.f32s(self.contexts * KNOTS, "a map of probabilities")?;
-        if self.moved.len() % KNOTS != 0 {
+        if !self.moved.len().is_multiple_of(KNOTS) {
             return Err(Error::Malformed { what: "a map of probabilities" });
         }
         Ok(())
