@@ -333,7 +333,7 @@ impl Pools {
         for set in self.pools.iter_mut().flat_map(|p| &mut p.sets) {
             let most = set.selector.values() * 2 * stride;
             set.cells = from.f32s(most, "the weights of a pool")?;
-            let whole = set.cells.len() % (2 * stride) == 0;
+            let whole = set.cells.len().is_multiple_of(2 * stride);
             let full = set.selector != Selector::Evidence || set.cells.len() == most;
             let squares = set.cells.chunks(2 * stride).all(|c| c.iter().skip(stride).all(|&q| q >= 0.0));
             if !(whole && full && squares) {
