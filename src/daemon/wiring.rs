@@ -15,6 +15,9 @@ use crate::flow::{CacheId, WorkerId};
 use crate::monitor::actor::MonitorActor;
 use crate::predict::actor::PredictActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
+use crate::prefetch::carry::Network;
+use crate::prefetch::core::Prefetch;
+use crate::prefetch::flights::{Retry, SourceLimits};
 use crate::store::{Record, state};
 use crate::time::Clock;
 use crate::worker::actor::WorkerActor;
@@ -22,6 +25,7 @@ use crate::worker::attempt::Shared;
 use crate::worker::roster_actor::RosterActor;
 use crate::worker::run::Helper;
 use actix::prelude::*;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use tokio::sync::watch;
 
@@ -98,7 +102,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
             DispatchActor::new(core, clock, recorder(record, names), peers, Box::new(fatal))
         });
     let (prefetch, give_prefetch) =
-        promise(side, move |(peers, flights, agenda)| PrefetchActor::new(peers, clock, flights, agenda));
+        promise(side, move |(peers, core)| PrefetchActor::new(peers, clock, core));
     let (monitor, give_monitor) = promise(side, {
         let keeper = keeper.clone();
         move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper))
@@ -181,30 +185,42 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         vec![dispatch.clone().recipient(), predict.clone().recipient(), prefetch.clone().recipient()],
     ));
     give_predict((setup.predict, vec![prefetch.clone().recipient()]));
+    let limits = setup.sources.iter().map(|s| SourceLimits {
+        connections: s.settings().connections,
+        bytes_per_s: s.settings().bytes_per_s.map(|b| b as f64),
+        retry: Retry::default(),
+    });
+    let core = Prefetch::new(
+        setup.flights,
+        setup.agenda,
+        names.catalogue.clone(),
+        setup.places.clone(),
+        setup.config.workers.iter().map(|w| w.cache).collect(),
+        limits,
+        clock.now(),
+    );
     let peers = PrefetchPeers {
+        mover: Arc::new(Network::new(&setup.sources, clock)),
         sources: setup.sources,
         caches: caches.iter().map(pool_of).collect(),
-        catalogue: names.catalogue.clone(),
         places: setup.places.clone(),
-        worker_caches: setup.config.workers.iter().map(|w| w.cache).collect(),
         private: setup.private,
         monitor: monitor.clone().recipient(),
         decisions: diary.clone().recipient(),
     };
-    give_prefetch((peers, setup.flights, setup.agenda));
+    give_prefetch((peers, core));
 
     let mut core =
         Dispatch::new(setup.dispatch, names.catalogue.clone(), setup.places, setup.worker_specs, epoch);
     let recovered: Step =
         core.recover(clock.now(), next, ended.into_iter(), found.keys.into_iter(), found.live);
-    let mut learned: Vec<_> = workers.iter().map(|w| w.clone().recipient()).collect();
-    learned.extend([predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()]);
+    let of = |w: &Addr<WorkerActor>| (w.clone().recipient(), w.clone().recipient(), w.clone().recipient());
     let dispatch_peers = DispatchPeers {
-        workers: workers.iter().map(|w| (w.clone().recipient(), w.clone().recipient())).collect(),
+        workers: workers.iter().map(of).collect(),
         arrived: vec![predict.clone().recipient()],
         plan: vec![prefetch.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
-        learned,
+        learned: vec![predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()],
         decisions: vec![diary.clone().recipient()],
     };
     give_dispatch((core, record, dispatch_peers, names));

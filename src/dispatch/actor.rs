@@ -25,7 +25,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// How often delayed tasks and waits for better workers are looked at.
-const TICK: Span = Span::from_ms(20);
+pub const TICK: Span = Span::from_ms(20);
 /// Messages that may wait for this actor; senders of facts count what does not fit.
 const MAILBOX: usize = 4_096;
 
@@ -93,15 +93,15 @@ pub struct Resume(pub Step);
 
 /// Whom the actor tells; wired once.
 pub struct Peers {
-    /// By [`WorkerId`].
-    pub workers: Vec<(Recipient<Assign>, Recipient<Stop>)>,
+    /// By [`WorkerId`]; a worker learns from its own attempts.
+    pub workers: Vec<(Recipient<Assign>, Recipient<Stop>, Recipient<Learned>)>,
     /// New tasks.
     pub arrived: Vec<Recipient<Fact<Arrived>>>,
     /// Plans.
     pub plan: Vec<Recipient<Fact<Plan>>>,
     /// Tasks that write objects begin and end.
     pub writing: Vec<Recipient<Fact<Writing>>>,
-    /// Attempts that ended.
+    /// Attempts that ended, whoever had them.
     pub learned: Vec<Recipient<Learned>>,
     /// The diary.
     pub decisions: Vec<Recipient<Fact<Decision>>>,
@@ -201,21 +201,20 @@ impl DispatchActor {
             Action::Assign { worker, task, token, factors } => self.assign(worker, task, token, factors, ctx),
             Action::Stop { worker, task, token } => {
                 // A worker whose mailbox is full gets the order when it has room.
-                let stop = self.peers.workers[usize::from(worker.0)].1.send(Stop { task, token });
-                ctx.spawn(stop.into_actor(self).map(|_, _, _| ()));
+                see_to_it(self.peers.workers[usize::from(worker.0)].1.send(Stop { task, token }));
             }
             Action::Arrived(a) => tell(&self.peers.arrived, Fact(a), &mut self.dropped),
             Action::Writing(w) => {
                 // Not a fact that may be missed: a stale copy could be read. The mailbox takes it in order.
                 for p in &self.peers.writing {
-                    ctx.spawn(p.send(Fact(w.clone())).into_actor(self).map(|_, _, _| ()));
+                    see_to_it(p.send(Fact(w.clone())));
                 }
             }
             Action::Learn { outcome, seq } => {
                 // Learning follows the record's order and skips nothing, so these are not dropped either.
-                for p in &self.peers.learned {
-                    let told = p.send(Learned { outcome: outcome.clone(), seq });
-                    ctx.spawn(told.into_actor(self).map(|_, _, _| ()));
+                let own = self.peers.workers.get(usize::from(outcome.worker.0)).map(|w| &w.2);
+                for p in own.into_iter().chain(&self.peers.learned) {
+                    see_to_it(p.send(Learned { outcome: outcome.clone(), seq }));
                 }
             }
             Action::Settled { task, state } => {
@@ -239,15 +238,13 @@ impl DispatchActor {
         let lost = lost(&task, worker, token, at, factors);
         let reply =
             self.peers.workers[usize::from(worker.0)].0.send(Assign { task, token, at, factors, slot: 0 });
-        let ended = reply.into_actor(self).map(move |reply, actor, ctx| {
-            let now = actor.clock.now();
+        let (addr, clock) = (ctx.address(), self.clock);
+        // The end comes back as a message, so that attempts are taken in the order in which they ended.
+        actix_rt::spawn(async move {
             // A worker that died takes its attempt with it; the supervisor has ended the child by then.
-            let outcome = reply.unwrap_or(Outcome { ended: now, ..lost });
-            if let Some(step) = actor.core.ended(now, Arc::new(outcome)) {
-                actor.step(step, None, ctx);
-            }
+            let outcome = reply.await.unwrap_or_else(|_| Outcome { ended: clock.now(), ..lost });
+            let _ = addr.send(Ended(outcome)).await;
         });
-        ctx.spawn(ended);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -258,6 +255,11 @@ impl DispatchActor {
             tell(&self.peers.plan, Fact(plan), &mut self.dropped);
         }
     }
+}
+
+/// Waits for room in a mailbox beside the actor; what is answered does not matter.
+fn see_to_it<T>(sent: impl Future<Output = T> + 'static) {
+    actix_rt::spawn(async move { _ = sent.await });
 }
 
 /// What is known of an attempt whose worker never answered.
@@ -312,6 +314,20 @@ impl Handler<Submit> for DispatchActor {
             let _ = rx.await;
             answers
         })
+    }
+}
+
+/// An attempt has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ended(Outcome);
+
+impl Handler<Ended> for DispatchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Ended, ctx: &mut Context<Self>) {
+        if let Some(step) = self.core.ended(self.clock.now(), Arc::new(msg.0)) {
+            self.step(step, None, ctx);
+        }
     }
 }
 

@@ -4,5 +4,6 @@ pub mod baseline;
 mod link;
 pub mod objects;
 mod reach;
+pub mod run;
 pub mod trace;
 pub mod types;
