@@ -1,7 +1,7 @@
 //! The daemon: wiring, start, shutdown, and the only place that sees all rooms.
 
 pub mod backend;
-mod diary;
+pub(crate) mod diary;
 mod keep;
 mod kept;
 mod lock;
@@ -10,7 +10,7 @@ mod record;
 mod serve;
 mod setup;
 mod upkeep;
-mod wiring;
+pub(crate) mod wiring;
 
 pub use lock::{Lock, LockError};
 pub use serve::{Overrides, serve};

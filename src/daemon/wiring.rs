@@ -13,15 +13,18 @@ use crate::dispatch::actor::{DispatchActor, Peers as DispatchPeers, Recorder};
 use crate::dispatch::{Dispatch, Step};
 use crate::flow::{CacheId, WorkerId};
 use crate::monitor::actor::MonitorActor;
+use crate::monitor::sample::Sampler;
 use crate::predict::actor::PredictActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
 use crate::prefetch::carry::Network;
 use crate::prefetch::core::Prefetch;
 use crate::prefetch::flights::{Retry, SourceLimits};
+use crate::slow::Slow;
 use crate::store::{Record, state};
 use crate::time::Clock;
 use crate::worker::actor::WorkerActor;
 use crate::worker::attempt::Shared;
+use crate::worker::children::InFolders;
 use crate::worker::roster_actor::RosterActor;
 use crate::worker::run::Helper;
 use actix::prelude::*;
@@ -105,7 +108,16 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         promise(side, move |(peers, core)| PrefetchActor::new(peers, clock, core));
     let (monitor, give_monitor) = promise(side, {
         let keeper = keeper.clone();
-        move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper))
+        move |(core, told)| {
+            MonitorActor::new(
+                core,
+                clock,
+                Box::new(Sampler::default()),
+                told,
+                series_keeper(keeper),
+                Slow::Beside,
+            )
+        }
     });
     let (predict, give_predict) = promise(side, {
         let keeper = keeper.clone();
@@ -131,6 +143,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
                     clock,
                     index_keeper(keeper, tree),
                     told,
+                    Slow::Beside,
                 )
             })
         })
@@ -143,8 +156,9 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let mut workers = Vec::new();
     for (i, (w, profile)) in setup.config.workers.iter().zip(setup.profiles).enumerate() {
         let cache = &caches[usize::from(w.cache.0)];
-        let shared = Shared {
-            id: WorkerId(i as u16),
+        let id = WorkerId(i as u16);
+        let children = InFolders {
+            id,
             name: w.name.clone(),
             cache_id: w.cache,
             argv_prefix: w.argv_prefix.clone(),
@@ -160,10 +174,17 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
             log_cap_bytes: setup.config.record.log_cap_bytes,
             keep_failed_work: setup.config.record.keep_failed_work > crate::time::Span::ZERO,
             keep_done_work: setup.config.record.keep_work > crate::time::Span::ZERO,
-            clock,
-            cache: (cache.clone().recipient(), cache.clone().recipient()),
-            prefetch: (prefetch.clone().recipient(), prefetch.clone().recipient()),
+            publish: prefetch.clone().recipient(),
             monitor: monitor.clone().recipient(),
+        };
+        let shared = Shared {
+            id,
+            cache_id: w.cache,
+            clock,
+            children: Arc::new(children),
+            cache: (cache.clone().recipient(), cache.clone().recipient()),
+            prefetch: prefetch.clone().recipient(),
+            slow: Slow::Beside,
         };
         let (slots, smoothing) = (w.slots, setup.smoothing);
         let told = roster.clone().recipient();
@@ -228,7 +249,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     House { dispatch, workers, caches, monitor, predict, prefetch, roster, diary }
 }
 
-fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
+/// A pool, as the prefetcher talks to it.
+pub fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
     crate::prefetch::Pool {
         reserve: cache.clone().recipient(),
         commit: cache.clone().recipient(),

@@ -10,6 +10,7 @@ use super::sample::{Sampler, thread_cpu};
 use super::{GroupSample, HostSample, Monitor, Running, Transfer};
 use crate::flow::{Heat, Map, Place, SourceId, TaskId};
 use crate::message::{Began, Fact, Learned, Transferred};
+use crate::slow::Slow;
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
 use std::collections::BTreeMap;
@@ -41,11 +42,39 @@ pub struct Look(pub Question);
 #[rtype(result = "()")]
 pub struct KeepSeries;
 
+/// What one round read.
+pub struct Round {
+    /// The host's counters.
+    pub host: Result<HostSample, super::sample::Error>,
+    /// What process groups have used, by their numbers.
+    pub groups: BTreeMap<u32, GroupSample>,
+    /// Processor time that it took.
+    pub cost: Span,
+}
+
+/// Who reads counters: the kernel's, or in a rehearsal the world's.
+pub trait Counters: Send {
+    /// Reads the host's counters, and those of these process groups.
+    fn read(&mut self, groups: &[u32]) -> Round;
+}
+
+impl Counters for Sampler {
+    fn read(&mut self, groups: &[u32]) -> Round {
+        let before = thread_cpu();
+        let host = self.host();
+        let groups = self.groups(groups);
+        let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
+        Round { host, groups, cost }
+    }
+}
+
 /// The actor.
 pub struct MonitorActor {
     core: Monitor,
     clock: Clock,
-    sampler: Option<Sampler>,
+    /// With its round while there is one.
+    counters: Option<Box<dyn Counters>>,
+    slow: Slow,
     told: Vec<Recipient<Fact<Heat>>>,
     keeper: SeriesKeeper,
     groups: BTreeMap<TaskId, u32>,
@@ -54,26 +83,21 @@ pub struct MonitorActor {
     warned: bool,
 }
 
-/// What one round read.
-struct Round {
-    sampler: Sampler,
-    host: Result<HostSample, super::sample::Error>,
-    groups: BTreeMap<u32, GroupSample>,
-    cost: Span,
-}
-
 impl MonitorActor {
     /// `told` hear the heat; series that were on disk are in the core already.
     pub fn new(
         core: Monitor,
         clock: Clock,
+        counters: Box<dyn Counters>,
         told: Vec<Recipient<Fact<Heat>>>,
         keeper: SeriesKeeper,
+        slow: Slow,
     ) -> MonitorActor {
         MonitorActor {
             core,
             clock,
-            sampler: Some(Sampler::default()),
+            counters: Some(counters),
+            slow,
             told,
             keeper,
             groups: BTreeMap::new(),
@@ -84,21 +108,21 @@ impl MonitorActor {
     }
 
     fn sample(&mut self, ctx: &mut Context<Self>) {
-        let Some(mut sampler) = self.sampler.take() else { return };
+        let Some(mut counters) = self.counters.take() else { return };
         let groups: Vec<u32> = self.groups.values().copied().collect();
-        let read = tokio::task::spawn_blocking(move || {
-            let before = thread_cpu();
-            let host = sampler.host();
-            let groups = sampler.groups(&groups);
-            let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
-            Round { sampler, host, groups, cost }
+        let read = self.slow.run(move || {
+            let round = counters.read(&groups);
+            (counters, round)
         });
-        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
-            let next = match round {
-                Ok(round) => actor.take(round),
+        ctx.spawn(read.into_actor(self).map(|read, actor, ctx| {
+            let next = match read {
+                Ok((counters, round)) => {
+                    actor.counters = Some(counters);
+                    actor.take(round)
+                }
                 Err(error) => {
                     tracing::error!(%error, "a sampling round panicked");
-                    actor.sampler = Some(Sampler::default());
+                    actor.counters = Some(Box::new(Sampler::default()));
                     actor.core.settings().interval
                 }
             };
@@ -121,7 +145,6 @@ impl MonitorActor {
                 self.core.children(now, *task, *sample);
             }
         }
-        self.sampler = Some(round.sampler);
         let next = self.core.round(now, round.cost);
         let heat = self.core.heat(now);
         for p in &self.told {

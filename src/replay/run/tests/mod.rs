@@ -4,6 +4,8 @@ use super::*;
 use crate::replay::trace::Trace;
 use std::path::Path;
 
+mod rehearsal;
+
 /// Chains of three steps on a few volumes, each reading its volume's image; one volume is worked on at a time.
 pub(super) fn chains(volumes: u32, rounds: u32, gap_ms: u64) -> Trace {
     let mut rng = fastrand::Rng::with_seed(7);
