@@ -37,6 +37,37 @@ pub struct Assign {
     pub slot: u32,
 }
 
+/// Attempts for an outside worker; their ends come back as its turns.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Give(pub Vec<Assign>);
+
+/// An attempt that an outside worker gave back undone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Released {
+    /// Which task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub token: Token,
+    /// The next attempt does not start before.
+    pub not_before: Time,
+}
+
+/// What an outside worker did and asks for: the one request that goes up the line. Answered with what it is
+/// given, when all of it is durable. Dispatch waits for no outside worker, so nobody waits in a circle.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Vec<Assign>")]
+pub struct Turn {
+    /// Who.
+    pub worker: WorkerId,
+    /// Attempts that ended.
+    pub ended: Vec<Arc<Outcome>>,
+    /// Attempts that were given back.
+    pub released: Vec<Released>,
+    /// How many more attempts it asks for; negative: it does not want those any more.
+    pub asks: i64,
+}
+
 /// End an attempt: its whole process group.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
@@ -47,10 +78,14 @@ pub struct Stop {
     pub token: Token,
 }
 
-/// An attempt's end, once it is on record. A fact: it goes to all who learn.
+/// Attempts that ended, once they are on record, in its order. A fact: it goes to all who learn.
 #[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
-pub struct Learned {
+pub struct Learned(pub Arc<Vec<Lesson>>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lesson {
     /// The attempt.
     pub outcome: Arc<Outcome>,
     /// Its number in the record, if the task has ended with it; retries have none and teach no predictor.
@@ -76,6 +111,8 @@ pub struct Held {
     pub checked: Time,
     /// Whether this is the first use of a staged object.
     pub staged: bool,
+    /// Whether a prediction had kept it from the cold end since its last use.
+    pub protected: bool,
 }
 
 /// Look into the cache for a task's inputs; what is there is pinned for it. One answer for each object.
@@ -99,6 +136,8 @@ pub struct Demand {
     pub task: TaskId,
     /// Its type.
     pub task_type: TypeId,
+    /// What it is about.
+    pub entity: Option<Arc<str>>,
     /// The worker that waits.
     pub worker: WorkerId,
     /// The worker's cache.
@@ -268,6 +307,31 @@ pub struct Confirm {
 #[rtype(result = "()")]
 pub struct Discard(pub Vec<ObjectName>);
 
+// ---- predict → cache ---------------------------------------------------------------------------------------
+
+/// What history says about objects of one pool that no template names; answered with how full the pool is.
+#[derive(Message, Clone, Debug, Default)]
+#[rtype(result = "PoolFill")]
+pub struct Expect {
+    /// Expected soon: away from the cold end with them.
+    pub protect: Vec<ObjectName>,
+    /// Staged, and expected no more: out, if nobody has used or wants them.
+    pub release: Vec<ObjectName>,
+}
+
+/// How full a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolFill {
+    /// What it may hold.
+    pub capacity_bytes: u64,
+    /// What its entries hold.
+    pub entry_bytes: u64,
+    /// How many entries there are.
+    pub entries: u64,
+    /// Arrivals in its main part so far.
+    pub inserts: u64,
+}
+
 // ---- facts --------------------------------------------------------------------------------------------------
 
 /// A cache got an object, or lost it.
@@ -308,6 +372,23 @@ pub struct Began {
     pub group: Option<i32>,
 }
 
+/// An outside worker is there, or has changed: those who keep something for each worker make room for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attached {
+    /// Which; follows the workers that are known.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which types it runs.
+    pub types: Vec<TypeId>,
+    /// Its cache.
+    pub cache: CacheId,
+}
+
+/// An outside worker says how long its last heartbeat took there and back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundTrip(pub WorkerId, pub Span);
+
 /// Which tasks an entity is expected to bring; replaces what was said of it before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Foreseen {
@@ -335,4 +416,71 @@ pub struct Transferred {
     pub ended: Time,
     /// From the request to the first byte.
     pub first_byte: Option<Span>,
+}
+
+/// A task has asked for inputs that neither its type's template nor the look ahead names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unforeseen {
+    /// The cache that was asked.
+    pub cache: CacheId,
+    /// Who asked.
+    pub worker: WorkerId,
+    /// For a task of which type.
+    pub task_type: TypeId,
+    /// What for, in the task's order.
+    pub reads: Vec<Read>,
+}
+
+/// One object that a task has asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// Which.
+    pub object: ObjectName,
+    /// Its size, if anybody knows it yet.
+    pub bytes: Option<u64>,
+    /// Whether it was in the cache.
+    pub there: bool,
+    /// Whether this was the first use of a staged copy.
+    pub staged: bool,
+    /// Whether a prediction had kept it from the cold end.
+    pub protected: bool,
+}
+
+/// Objects that history says come next in one pool, and earlier proposals that stand no more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposed {
+    /// Which pool.
+    pub cache: CacheId,
+    /// The worker whose access said so.
+    pub worker: WorkerId,
+    /// The type of its task.
+    pub task_type: TypeId,
+    /// Worth staging.
+    pub objects: Vec<ProposedObject>,
+    /// Not worth it any more.
+    pub withdrawn: Vec<ObjectName>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProposedObject {
+    /// Which.
+    pub object: ObjectName,
+    /// Its size as last seen, or a sibling's.
+    pub bytes: u64,
+    /// Probability that it is used before it would be evicted, in (0, 1].
+    pub p: f64,
+    /// The probability from which it is worth it, in (0, 1].
+    pub break_even: f64,
+    /// Until when the proposal stands.
+    pub until: Time,
+}
+
+/// Proposals that were not carried out: no bytes were spent on them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declined {
+    /// In which pool.
+    pub cache: CacheId,
+    /// Which objects.
+    pub objects: Vec<ObjectName>,
 }

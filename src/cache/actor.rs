@@ -11,8 +11,8 @@ use super::files::{Files, Verdict};
 use super::{CacheCore, Entry, FileId, Need, Victim};
 use crate::flow::{CacheId, Map, ObjectName};
 use crate::message::{
-    Abandon, Adopt, Cached, Commit, Confirm, Discard, Held, Hold, Pin, Purpose, Raise, Rank, Reserve,
-    Reserved, Unpin,
+    Abandon, Adopt, Cached, Commit, Confirm, Discard, Expect, Held, Hold, Pin, PoolFill, Purpose, Raise,
+    Rank, Reserve, Reserved, Unpin,
 };
 use crate::slow::Slow;
 use crate::time::{Clock, Span, Time};
@@ -120,7 +120,7 @@ impl CacheActor {
         CacheActor { id, core, files, clock, checksums, reserved, keeper, told, looked, missed_facts, slow }
     }
 
-    fn held(&self, object: &ObjectName, file: FileId, staged: bool) -> Option<Held> {
+    fn held(&self, object: &ObjectName, file: FileId, staged: bool, protected: bool) -> Option<Held> {
         let e = self.core.get(object)?;
         Some(Held {
             object: object.clone(),
@@ -130,6 +130,7 @@ impl CacheActor {
             etag: e.etag.clone(),
             checked: e.checked_at,
             staged,
+            protected,
         })
     }
 
@@ -235,7 +236,7 @@ impl Handler<Pin> for CacheActor {
             let hit = self.core.touch(object, now);
             let held = hit.and_then(|hit| {
                 let file = self.core.pin(object)?;
-                self.held(object, file, hit.first_use_of_staged)
+                self.held(object, file, hit.first_use_of_staged, hit.protected)
             });
             match held {
                 Some(_) => self.looked.hits += 1,
@@ -251,14 +252,14 @@ impl Handler<Hold> for CacheActor {
     type Result = Option<Held>;
     fn handle(&mut self, msg: Hold, _: &mut Context<Self>) -> Option<Held> {
         let file = self.core.pin(&msg.0)?;
-        self.held(&msg.0, file, false)
+        self.held(&msg.0, file, false, false)
     }
 }
 
 impl Handler<Unpin> for CacheActor {
     type Result = ();
     fn handle(&mut self, msg: Unpin, ctx: &mut Context<Self>) {
-        let released = |file: &FileId| self.core.unpin(*file) > 0;
+        let released = |file: &FileId| self.core.unpin(*file).is_some();
         let gone: Vec<FileId> = msg.0.into_iter().map(FileId).filter(released).collect();
         let done = self.unlink_files(gone);
         ctx.spawn(done.into_actor(self));
@@ -332,7 +333,7 @@ impl CacheActor {
         }
         self.persist(&object);
         self.tell(&object, msg.bytes, true, false, false);
-        self.held(&object, file, false).ok_or_else(|| "it was evicted at once".to_owned())
+        self.held(&object, file, false, false).ok_or_else(|| "it was evicted at once".to_owned())
     }
 }
 
@@ -398,6 +399,24 @@ impl Handler<Rank> for CacheActor {
         for (object, need) in msg.0 {
             self.core.set_need(&object, need.map(|(due, p)| Need { due, p }));
         }
+    }
+}
+
+impl Handler<Expect> for CacheActor {
+    type Result = MessageResult<Expect>;
+    fn handle(&mut self, msg: Expect, ctx: &mut Context<Self>) -> Self::Result {
+        msg.protect.iter().for_each(|object| self.core.protect(object));
+        let victims: Vec<Victim> = msg.release.iter().filter_map(|o| self.core.release(o)).collect();
+        if !victims.is_empty() {
+            self.unlink_later(victims, ctx);
+        }
+        let fill = self.core.fill();
+        MessageResult(PoolFill {
+            capacity_bytes: fill.capacity_bytes,
+            entry_bytes: fill.entry_bytes,
+            entries: fill.entries,
+            inserts: fill.inserts,
+        })
     }
 }
 

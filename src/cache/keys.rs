@@ -12,14 +12,14 @@ pub(super) fn key_of(name: &str) -> u64 {
 }
 
 /// A map with this module's hash: several times faster on short keys than a streaming one.
-pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<OneShot>>;
+pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<OneShot>>;
 
 /// A map by key.
 pub(super) type KeyMap<V> = FastMap<u64, V>;
 
 /// Hashes a name in one step; mixes a number by one multiplication.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OneShot(u64);
+pub(crate) struct OneShot(u64);
 
 impl Hasher for OneShot {
     fn finish(&self) -> u64 {

@@ -20,5 +20,6 @@ mod split;
 pub use self::core::CacheCore;
 pub use bad::{Bad, BadCopies};
 pub use entry::{Entry, FileId, Fill, Hit, Limits, Purpose, Refusal, Victim};
+pub(crate) use keys::FastMap;
 pub use policy::Policy;
 pub use rank::Need;

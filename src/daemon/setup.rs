@@ -7,6 +7,7 @@ use crate::cache::{self, CacheCore, FileId};
 use crate::config::{self, Config};
 use crate::flow::{Map, TypeId, WorkerId};
 use crate::monitor::{self, Monitor};
+use crate::predict::objects::PoolHistory;
 use crate::predict::{self, Predict};
 use crate::prefetch::agenda::{self, Agenda};
 use crate::prefetch::flights::{Budget, Flights};
@@ -63,6 +64,8 @@ pub struct Setup {
     pub monitor: Monitor,
     /// The predictor with its snapshot.
     pub predict: Predict,
+    /// The object predictors with theirs, by cache index.
+    pub histories: Vec<PoolHistory>,
     /// The agenda.
     pub agenda: Agenda,
     /// The table of transfers.
@@ -98,8 +101,9 @@ pub fn setup(
     let types = |w: &config::Worker| -> Vec<TypeId> {
         w.types.clone().unwrap_or_else(|| names.catalogue.iter().map(|(t, _)| t).collect())
     };
-    let members =
-        config.workers.iter().zip(&profiles).map(|(w, p)| (p.clone(), types(w), capacity)).collect();
+    // Outside workers that are known from before run nothing until they attach.
+    let runs = |i: usize| config.workers.get(i).map(types).unwrap_or_default();
+    let members = profiles.iter().enumerate().map(|(i, p)| (p.clone(), runs(i), capacity)).collect();
     let state_dir = &config.daemon.state_dir;
     let logs = state_dir.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
@@ -115,6 +119,7 @@ pub fn setup(
     std::fs::create_dir_all(&private).with_context(|| format!("make {}", private.display()))?;
     let p = &config.profile;
     Ok(Setup {
+        histories: histories(&config, &pools, state, damage)?,
         pools,
         sources: sources(&config, clock)?,
         bounds: config.workers.iter().map(bounds).collect(),
@@ -217,9 +222,13 @@ fn profiles(config: &Config, names: &Names, state: &State) -> anyhow::Result<Vec
         let Some((worker, task_type)) = std::str::from_utf8(key).ok().and_then(|k| k.split_once('/')) else {
             return;
         };
-        // Workers and types that are configured no more keep theirs: they may come back.
-        if let (Some(WorkerId(w)), Some(t)) = (names.worker_id(worker), names.catalogue.find(task_type)) {
-            profiles[usize::from(w)].restore(t, figures);
+        // Types that are configured no more keep theirs: they may come back. A worker that is not configured
+        // is an outside one, and will be known when it attaches.
+        let Some(t) = names.catalogue.find(task_type) else { return };
+        if let Ok(WorkerId(w)) = names.workers.add(worker) {
+            let w = usize::from(w);
+            profiles.resize(profiles.len().max(w + 1), Profile::default());
+            profiles[w].restore(t, figures);
         }
     })?;
     Ok(profiles)
@@ -269,6 +278,7 @@ fn worker_spec(i: usize, w: &config::Worker) -> dispatch::WorkerSpec {
         id: WorkerId(i as u16),
         name: w.name.clone(),
         slots: w.slots,
+        outside: false,
         types: w.types.clone(),
         cache: w.cache,
         near: w.near.clone(),
@@ -374,6 +384,11 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
     Ok(monitor)
 }
 
+/// The key of the predictor's snapshot.
+pub(super) const PREDICTOR: &[u8] = b"predictor";
+/// The key of one that could not be used.
+const PREDICTOR_SET_ASIDE: &[u8] = b"predictor.set-aside";
+
 fn predict(
     config: &Config,
     names: &Names,
@@ -382,7 +397,13 @@ fn predict(
 ) -> anyhow::Result<Predict> {
     let p = &config.predict;
     let settings = predict::Settings {
-        types: predict::types::Settings::default(),
+        types: predict::types::Settings {
+            forget_above: p.forget_above,
+            contexts_off: p.contexts_off.clone(),
+            calibration_window: (1.0 / p.smoothing).round().min(1e6) as u32,
+            ..predict::types::Settings::within(p.memory_bytes)
+        },
+        smoothing: p.smoothing,
         exponents: match p.exponents {
             config::Exponents::Learned => predict::product::Exponents::Learned,
             config::Exponents::Fixed => predict::product::Exponents::Fixed,
@@ -393,13 +414,38 @@ fn predict(
             ..predict::lookahead::Settings::default()
         },
     };
-    let mut predict = Predict::new(settings, names.catalogue.clone(), names.workers.clone())?;
-    if let Some(bytes) = state.tree(state::SNAPSHOTS)?.get_bytes(b"predictor")?
+    let mut predict = Predict::new(settings, names.catalogue.clone(), Arc::new(names.workers.all()))?;
+    let snapshots = state.tree(state::SNAPSHOTS)?;
+    if let Some(bytes) = snapshots.get_bytes(PREDICTOR)?
         && let Err(error) = predict.restore(&bytes)
     {
-        damage.push(format!("{error}; it learns again from the record"));
+        snapshots.put_bytes(PREDICTOR_SET_ASIDE, &bytes)?;
+        snapshots.remove(PREDICTOR)?;
+        damage.push(format!("{error}; it is set aside, and the predictor learns again from the record"));
     }
     Ok(predict)
+}
+
+fn histories(
+    config: &Config,
+    pools: &[Pool],
+    state: &State,
+    damage: &mut Vec<String>,
+) -> anyhow::Result<Vec<PoolHistory>> {
+    let tree = state.tree(state::SNAPSHOTS)?;
+    let mut histories = Vec::new();
+    for (c, pool) in config.caches.iter().zip(pools) {
+        let objects = pool.core.entries().map(|e| &e.object);
+        let history = match tree.get_bytes(&state::history_key(&c.name))? {
+            Some(bytes) => PoolHistory::restore(&bytes, objects).unwrap_or_else(|error| {
+                damage.push(format!("history of the objects of cache {}: {error}; it learns anew", c.name));
+                PoolHistory::new()
+            }),
+            None => PoolHistory::new(),
+        };
+        histories.push(history);
+    }
+    Ok(histories)
 }
 
 /// Teaches the predictor what ended after its snapshot.

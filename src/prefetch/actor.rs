@@ -1,6 +1,6 @@
 //! The actor that owns transfers and the agenda.
 //!
-//! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Plan`], [`Writing`]), the predictor
+//! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Arrived`], [`Plan`], [`Writing`]), the predictor
 //!   ([`Foreseen`]), caches ([`Cached`]), the monitor ([`Heat`]), those who learn ([`Learned`]), people
 //!   ([`Stage`]).
 //! - **Asks** caches for room ([`Reserve`](crate::message::Reserve), [`Commit`](crate::message::Commit)); everything that waits runs in futures of its own
@@ -15,9 +15,10 @@ use super::demand::{self, Landing};
 use super::flights::{FlightId, Flights, Key, Waiter};
 use super::source::Source;
 use super::transfer::Handle;
-use crate::flow::{CacheId, Decision, Heat, Map, ObjectName, Plan, Writing};
+use crate::flow::{Arrived, CacheId, Decision, Heat, Map, ObjectName, Plan, Writing};
 use crate::message::{
-    Cached, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred, Unpin,
+    Attached, Cached, Declined, Demand, Discard, Fact, Foreseen, Learned, NotReady, Proposed, Publish, Rank,
+    Ready, Transferred, Unforeseen, Unpin,
 };
 use crate::task::Places;
 use crate::time::{Clock, Span, Time};
@@ -65,6 +66,10 @@ pub struct Peers {
     pub monitor: Recipient<Transferred>,
     /// The diary.
     pub decisions: Recipient<Fact<Decision>>,
+    /// Who learns from what no template names.
+    pub unforeseen: Recipient<Fact<Unforeseen>>,
+    /// The same: its proposals that were not carried out.
+    pub declined: Recipient<Fact<Declined>>,
 }
 
 /// The actor.
@@ -127,6 +132,10 @@ impl PrefetchActor {
                     let _ = self.pool(cache).rank.try_send(Rank(needs));
                 }
                 Action::Decided(decision) => _ = self.peers.decisions.try_send(Fact(decision)),
+                Action::Declined(declined) => {
+                    // One that is missed counts as staged in vain: a little too careful, for a while.
+                    let _ = self.peers.declined.try_send(Fact(declined));
+                }
             }
         }
     }
@@ -194,6 +203,11 @@ impl Actor for PrefetchActor {
 impl Handler<Demand> for PrefetchActor {
     type Result = ResponseFuture<Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
+        let about = (msg.task_type, msg.entity.as_deref());
+        if let Some(unforeseen) = self.core.unforeseen(msg.cache, msg.worker, about, &msg.inputs) {
+            // One that is missed is a sequence learned a little later.
+            let _ = self.peers.unforeseen.try_send(Fact(unforeseen));
+        }
         demand::serve(self, msg, ctx)
     }
 }
@@ -322,6 +336,29 @@ impl Handler<Fact<Plan>> for PrefetchActor {
     }
 }
 
+impl Handler<Fact<Vec<Arrived>>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Vec<Arrived>>, _: &mut Context<Self>) {
+        self.core.arrived(&msg.0);
+    }
+}
+
+impl Handler<Fact<Attached>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        self.core.attached(&msg.0);
+    }
+}
+
+impl Handler<Fact<Proposed>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Proposed>, ctx: &mut Context<Self>) {
+        let mut out = Vec::new();
+        self.core.proposed(msg.0, self.clock.now(), &mut out);
+        self.carry_out(out, ctx);
+    }
+}
+
 impl Handler<Fact<Foreseen>> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Foreseen>, ctx: &mut Context<Self>) {
@@ -341,7 +378,9 @@ impl Handler<Cached> for PrefetchActor {
 impl Handler<Learned> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        self.core.learned(&msg.outcome, self.clock.now());
+        for lesson in msg.0.iter() {
+            self.core.learned(&lesson.outcome, self.clock.now());
+        }
     }
 }
 

@@ -6,17 +6,12 @@
 use super::agenda::{self, Agenda, Derived};
 use super::flights::{self, Answer, Class, FlightId, Flights, Key, SourceLimits, Waiter, Want};
 use crate::flow::{
-    CacheId, Decision, Heat, Map, ObjectName, Outcome, Plan, SourceId, TypeId, WorkerId, Writing,
+    Arrived, CacheId, Decision, Heat, Map, ObjectName, Outcome, Plan, SourceId, TypeId, WorkerId, Writing,
 };
-use crate::message::{Cached, Foreseen, Purpose};
+use crate::message::{Attached, Cached, Declined, Foreseen, Purpose};
 use crate::task::{Catalogue, Places};
 use crate::time::Time;
 use std::sync::Arc;
-
-/// Sizes of objects that are remembered.
-const SIZES: usize = 1 << 20;
-/// What an object is taken to be long until its source or its like has said so, bytes.
-const UNKNOWN_BYTES: u64 = 1 << 20;
 
 /// A transfer to be started.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,20 +88,23 @@ pub enum Action {
     },
     /// For the diary.
     Decided(Decision),
+    /// For who proposed them: these objects are not staged.
+    Declined(Declined),
 }
 
 /// The core.
 pub struct Prefetch {
     flights: Flights,
-    agenda: Agenda,
-    catalogue: Arc<Catalogue>,
-    places: Arc<Places>,
+    pub(super) agenda: Agenda,
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) places: Arc<Places>,
     /// Each worker's pool, by worker index.
     worker_caches: Vec<CacheId>,
+    /// Pools of workers that came later.
+    attached: Map<WorkerId, CacheId>,
     /// Staging wants of the agenda, by who waits and by what.
     staging: Map<Waiter, Key>,
     by_key: Map<Key, Waiter>,
-    sizes: Map<ObjectName, u64>,
     writers: Map<ObjectName, u32>,
     /// Where a task of each type would run.
     homes: Map<TypeId, (WorkerId, CacheId)>,
@@ -135,9 +133,9 @@ impl Prefetch {
             catalogue,
             places,
             worker_caches,
+            attached: Map::default(),
             staging: Map::default(),
             by_key: Map::default(),
-            sizes: Map::default(),
             writers: Map::default(),
             homes: Map::default(),
             next_waiter: 1,
@@ -170,7 +168,7 @@ impl Prefetch {
         let source =
             self.places.source(&key.object).ok_or_else(|| format!("{} has no known source", key.object))?;
         let waiter = self.waiter();
-        let bytes = self.sizes.get(&key.object).copied();
+        let bytes = self.agenda.sizes().known(&key.object);
         let want = Want { waiter, key, source, class: Class::Demand, due: now, bytes };
         let mut said = Vec::new();
         self.flights.want(want, now, &mut said);
@@ -209,18 +207,11 @@ impl Prefetch {
         out: &mut Vec<Action>,
     ) {
         if let flights::Ending::Landed { bytes, .. } = &ending {
-            self.learn_size(object, *bytes);
+            self.agenda.measured(object, *bytes);
         }
         let mut said = Vec::new();
         self.flights.finished(flight, ending, now, &mut said);
         self.heed(said, now, out);
-    }
-
-    fn learn_size(&mut self, object: &ObjectName, bytes: u64) {
-        if self.sizes.len() >= SIZES && !self.sizes.contains_key(object) {
-            self.sizes.clear(); // Rare, and soon learned again; a bound is all that is needed here.
-        }
-        self.sizes.insert(object.clone(), bytes);
     }
 
     /// What the table of transfers said.
@@ -228,7 +219,7 @@ impl Prefetch {
         for action in said {
             match action {
                 flights::Action::Start { flight, key, source, class, connections, .. } => {
-                    let bytes = self.sizes.get(&key.object).copied();
+                    let bytes = self.agenda.sizes().known(&key.object);
                     out.push(Action::Start(Start {
                         flight,
                         source,
@@ -236,7 +227,7 @@ impl Prefetch {
                         connections,
                         purpose: self.agenda.purpose(&key, class),
                         bytes,
-                        guess: bytes.unwrap_or(UNKNOWN_BYTES),
+                        guess: self.agenda.sizes().guess(&key.object),
                         past_the_pool: self.is_written(&key.object),
                         key,
                     }));
@@ -298,6 +289,20 @@ impl Prefetch {
         self.attend(now, out);
     }
 
+    /// Tasks have come: what they read is queued, before any plan says so.
+    pub fn arrived(&mut self, arrived: &[Arrived]) {
+        for a in arrived {
+            if let Some((worker, cache)) = self.homes.get(&a.task_type).copied() {
+                self.agenda.arrived(a, worker, cache);
+            }
+        }
+    }
+
+    /// An outside worker is there.
+    pub fn attached(&mut self, a: &Attached) {
+        self.attached.insert(a.worker, a.cache);
+    }
+
     /// What an entity is expected to bring. What was learned of an object itself says more than what its type's
     /// template says.
     pub fn foreseen(&mut self, f: Foreseen, now: Time, out: &mut Vec<Action>) {
@@ -321,13 +326,13 @@ impl Prefetch {
 
     /// A pool got an object, or lost it.
     pub fn cached(&mut self, fact: &Cached, now: Time) {
-        self.learn_size(&fact.object, fact.bytes);
         self.agenda.cached(fact, now);
     }
 
     /// An attempt has ended.
     pub fn learned(&mut self, o: &Outcome, now: Time) {
-        let cache = self.worker_caches.get(usize::from(o.worker.0)).copied().unwrap_or(CacheId(0));
+        let configured = self.worker_caches.get(usize::from(o.worker.0));
+        let cache = configured.or_else(|| self.attached.get(&o.worker)).copied().unwrap_or(CacheId(0));
         self.agenda.learned(o, cache, now);
     }
 
@@ -349,12 +354,19 @@ impl Prefetch {
     }
 
     /// Asks the agenda what follows from the facts, and passes it on.
-    fn attend(&mut self, now: Time, out: &mut Vec<Action>) {
+    pub(super) fn attend(&mut self, now: Time, out: &mut Vec<Action>) {
         let mut wanted = Vec::new();
         self.agenda.attend(now, &mut wanted);
         for action in wanted {
             match action {
                 agenda::Action::Stage { key, due } => self.stage(key, due, now, out),
+                agenda::Action::Postpone { key, due } => {
+                    if let Some(waiter) = self.by_key.get(&key).copied() {
+                        let mut said = Vec::new();
+                        self.flights.postpone(waiter, due, now, &mut said);
+                        self.heed(said, now, out);
+                    }
+                }
                 agenda::Action::CallOff { key } => {
                     if let Some(waiter) = self.by_key.get(&key).copied() {
                         self.cancel(waiter, now, out);
@@ -370,6 +382,7 @@ impl Prefetch {
                 agenda::Action::Decided(decision) => out.push(Action::Decided(decision)),
             }
         }
+        out.extend(self.declined().map(Action::Declined));
     }
 
     fn stage(&mut self, key: Key, due: Time, now: Time, out: &mut Vec<Action>) {
@@ -380,7 +393,7 @@ impl Prefetch {
         let waiter = self.waiter();
         self.staging.insert(waiter, key.clone());
         self.by_key.insert(key.clone(), waiter);
-        let bytes = self.sizes.get(&key.object).copied();
+        let bytes = self.agenda.sizes().known(&key.object);
         let want = Want { waiter, key, source, class: Class::Staging, due, bytes };
         let mut said = Vec::new();
         self.flights.want(want, now, &mut said);

@@ -68,6 +68,7 @@ pub(super) fn serve(actor: &mut PrefetchActor, msg: Demand, ctx: &mut Context<Pr
         began: now,
     });
     let stop = msg.stop;
+    // Beside the actor: within its context every answer would poll all demands.
     Box::pin(async move {
         let all = join_all(inputs.into_iter().map(|(object, wanted)| {
             let server = server.clone();

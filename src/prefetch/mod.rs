@@ -5,7 +5,7 @@
 //!   [`agenda`] all of that in order;
 //!   [`flights`] which transfer goes first; [`core`](self::core) ties the two together.
 //! - I/O: [`source`] where objects come from, [`transfer`] how one is fetched; `carry` from room to pool,
-//!   `demand` the inputs of one attempt, `publish` its outputs.
+//!   `demand` the inputs of one attempt, `publish` its outputs, `learned` what no template names.
 
 pub mod actor;
 pub mod agenda;
@@ -17,8 +17,10 @@ mod demand;
 pub mod flights;
 pub mod gate;
 pub mod governor;
+mod learned;
 pub mod ledger;
 mod publish;
+pub mod sizes;
 pub mod source;
 pub mod transfer;
 

@@ -9,8 +9,8 @@ use super::baseline::mithril::{Counts, Mithril};
 use super::link::Link;
 use super::reach::reachable;
 use super::trace::Trace;
-use crate::cache::{CacheCore, Limits, Policy, Purpose, Victim};
-use crate::flow::{Map, ObjectName};
+use crate::cache::{CacheCore, FastMap, Limits, Policy, Purpose, Victim};
+use crate::flow::ObjectName;
 use crate::predict::objects::{Access, Answer, ObjectPredictor, PoolFacts, Proposal, SourceSpeed};
 use crate::time::{Span, Time};
 use serde::Serialize;
@@ -159,7 +159,7 @@ pub struct Accesses {
     events: Vec<(Time, std::ops::Range<usize>)>,
     order: Vec<u32>,
     /// What the source knows: objects that exist, by name.
-    index: Map<ObjectName, u32>,
+    index: FastMap<ObjectName, u32>,
     footprint_bytes: u64,
     timed: bool,
 }
@@ -353,10 +353,8 @@ impl<'a> Run<'a> {
         match proposal {
             Proposal::Protect(object) => self.pool.protect(&object),
             Proposal::Release(object) => {
-                if self.pool.get(&object).is_some_and(|e| e.staged && !e.used) {
-                    let victim = self.pool.drop_object(&object);
-                    self.evicted(victim.as_slice());
-                }
+                let victim = self.pool.release(&object);
+                self.evicted(victim.as_slice());
             }
             Proposal::Stage { object, bytes, .. } => self.stage(&object, bytes),
         }

@@ -37,6 +37,10 @@ pub const VALUE_LIMIT_BYTES: usize = 256 << 20;
 pub const PROFILES: &str = "profiles";
 /// Predictor snapshots.
 pub const SNAPSHOTS: &str = "snapshots";
+/// Key in [`SNAPSHOTS`] of the history of one cache's objects.
+pub fn history_key(cache: &str) -> Vec<u8> {
+    format!("objects/{cache}").into_bytes()
+}
 /// Series of the monitor.
 pub const SERIES: &str = "series";
 /// The tree of one cache's index.

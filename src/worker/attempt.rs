@@ -37,15 +37,31 @@ pub fn log_name(task: u64, attempt: u32) -> String {
 
 /// Inputs that are ready, and what must be given back.
 #[derive(Default)]
-struct Data {
-    ready: Vec<Ready>,
+pub(super) struct Data {
+    pub(super) ready: Vec<Ready>,
     pinned: Vec<u64>,
 }
 
-struct Attempt<'a> {
-    shared: &'a Shared,
-    assign: &'a Assign,
-    stop: CancellationToken,
+impl Data {
+    /// Gives back what the attempt held: private files go, pins are let go.
+    pub(super) async fn let_go(&mut self, shared: &Shared) {
+        let private = self.ready.iter().filter(|r| r.pinned.is_none());
+        let private: Vec<_> = private.map(|r| r.path.clone()).collect();
+        if !private.is_empty() {
+            // Nobody else has these names of them.
+            let _ = shared.slow.run(move || private.iter().for_each(|p| _ = std::fs::remove_file(p))).await;
+        }
+        if !self.pinned.is_empty() {
+            // A pin that could not be given back would never be evicted; the cache's mailbox takes it.
+            let _ = shared.cache.1.send(Unpin(std::mem::take(&mut self.pinned))).await;
+        }
+    }
+}
+
+pub(super) struct Attempt<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) assign: &'a Assign,
+    pub(super) stop: CancellationToken,
 }
 
 /// Runs an attempt; `stop` ends it early.
@@ -62,21 +78,13 @@ pub async fn run(shared: Arc<Shared>, assign: Assign, stop: CancellationToken) -
         }
         Err(ending) => (ending, Usage::default()),
     };
-    let private: Vec<_> = data.ready.iter().filter(|r| r.pinned.is_none()).map(|r| r.path.clone()).collect();
-    if !private.is_empty() {
-        // Nobody else has these names of them.
-        let _ = shared.slow.run(move || private.iter().for_each(|p| _ = std::fs::remove_file(p))).await;
-    }
-    if !data.pinned.is_empty() {
-        // A pin that could not be given back would never be evicted; the cache's mailbox takes it.
-        let _ = shared.cache.1.send(Unpin(std::mem::take(&mut data.pinned))).await;
-    }
+    data.let_go(&shared).await;
     attempt.outcome(ending, usage, data_wait, data)
 }
 
 impl Attempt<'_> {
     /// Pins what the cache has and asks for the rest.
-    async fn gather(&self, data: &mut Data) -> Result<(), Ending> {
+    pub(super) async fn gather(&self, data: &mut Data) -> Result<(), Ending> {
         let task = &self.assign.task;
         if task.inputs.is_empty() {
             return if self.stop.is_cancelled() { Err(Ending::Cancelled) } else { Ok(()) };
@@ -90,6 +98,7 @@ impl Attempt<'_> {
         let demand = Demand {
             task: task.id,
             task_type: task.task_type,
+            entity: task.entity.clone(),
             worker: self.shared.id,
             cache: self.shared.cache_id,
             inputs: task.inputs.iter().cloned().zip(held).collect(),
@@ -118,7 +127,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn outcome(&self, ending: Ending, mut usage: Usage, data_wait: Span, data: Data) -> Outcome {
+    pub(super) fn outcome(&self, ending: Ending, mut usage: Usage, data_wait: Span, data: Data) -> Outcome {
         let inputs: Vec<InputUse> = data.ready.into_iter().map(|r| r.input).collect();
         usage.net_bytes =
             inputs.iter().filter(|i| i.found == crate::flow::Found::Fetched).map(|i| i.bytes).sum();

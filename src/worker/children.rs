@@ -81,18 +81,25 @@ pub struct InFolders {
 #[async_trait(?Send)]
 impl Children for InFolders {
     async fn run(&self, child: Child<'_>) -> (Ending, Usage) {
-        let spec = self.catalogue.get(child.assign.task.task_type);
-        Attempt { shared: self, spec, child }.run().await
+        InFolder::new(self, child).run().await
     }
 }
 
-struct Attempt<'a> {
+/// An attempt in its work folder.
+pub(super) struct InFolder<'a> {
     shared: &'a InFolders,
     spec: &'a TaskType,
     child: Child<'a>,
 }
 
-impl Attempt<'_> {
+impl<'a> InFolder<'a> {
+    pub(super) fn new(shared: &'a InFolders, child: Child<'a>) -> InFolder<'a> {
+        let spec = shared.catalogue.get(child.assign.task.task_type);
+        InFolder { shared, spec, child }
+    }
+}
+
+impl InFolder<'_> {
     async fn run(&self) -> (Ending, Usage) {
         let (ways, mount) = ways(self.spec.input_mode.into(), self.shared.as_root, self.shared.can_mount);
         let prepared = self.prepare(ways).await;
@@ -115,7 +122,7 @@ impl Attempt<'_> {
     }
 
     /// The work folder with its inputs.
-    async fn prepare(&self, ways: &'static [Way]) -> Result<(WorkFolder, Vec<Placed>), String> {
+    pub(super) async fn prepare(&self, ways: &'static [Way]) -> Result<(WorkFolder, Vec<Placed>), String> {
         let (work, links) = (self.shared.work.clone(), self.shared.links.clone());
         let (id, token) = (self.child.assign.task.id, self.child.assign.token);
         let needs = Needs { inputs: !self.child.ready.is_empty(), outputs: true, owner: None };
@@ -240,7 +247,11 @@ impl Attempt<'_> {
     }
 
     /// Compares the inputs with what was placed and takes them away; the first that was changed, if any.
-    async fn take_inputs_away(&self, folder: &WorkFolder, placed: Vec<Placed>) -> Option<ObjectName> {
+    pub(super) async fn take_inputs_away(
+        &self,
+        folder: &WorkFolder,
+        placed: Vec<Placed>,
+    ) -> Option<ObjectName> {
         if placed.is_empty() {
             return None;
         }
@@ -261,7 +272,7 @@ impl Attempt<'_> {
     }
 
     /// Publishes the declared outputs before the task counts as done.
-    async fn publish(&self, folder: &WorkFolder) -> Ending {
+    pub(super) async fn publish(&self, folder: &WorkFolder) -> Ending {
         let declared = &self.child.assign.task.outputs;
         if declared.is_empty() {
             return Ending::Done;
@@ -286,7 +297,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn clean(&self, folder: WorkFolder, ending: &Ending) {
+    pub(super) async fn clean(&self, folder: WorkFolder, ending: &Ending) {
         let keep = if ending.is_done() { self.shared.keep_done_work } else { self.shared.keep_failed_work };
         if keep {
             return; // Retention removes it.

@@ -4,7 +4,13 @@
 
 mod bad_input;
 mod daemon;
+mod faults;
+mod faulty;
+mod forecasts;
+mod heap;
 mod house;
+mod images;
 mod life;
+mod nginx;
 mod right_data;
 mod survives;

@@ -18,7 +18,6 @@ const STRENGTH_AGE: i64 = 20_000;
 /// What followed one object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node {
-    key: Id,
     /// Access number of the last use.
     pub(super) last: u32,
     /// The successors; meaningful where `count` is not zero.
@@ -32,7 +31,6 @@ pub(super) struct Node {
 }
 
 const EMPTY: Node = Node {
-    key: Id::NONE,
     last: 0,
     successor: [Id::NONE; SUCCESSORS],
     count: [0; SUCCESSORS],
@@ -42,6 +40,8 @@ const EMPTY: Node = Node {
 
 /// A bounded table of nodes.
 pub(super) struct Associations {
+    /// Whose the nodes are; by themselves, so that a search reads one cache line.
+    keys: Box<[[Id; WAYS]]>,
     nodes: Box<[Node]>,
 }
 
@@ -49,14 +49,18 @@ impl Associations {
     /// `nodes` is a power of two, at least four.
     pub(super) fn new(nodes: usize) -> Associations {
         assert!(nodes.is_power_of_two() && nodes >= WAYS, "sets are found by masking");
-        Associations { nodes: vec![EMPTY; nodes].into_boxed_slice() }
+        Associations {
+            keys: vec![[Id::NONE; WAYS]; nodes / WAYS].into_boxed_slice(),
+            nodes: vec![EMPTY; nodes].into_boxed_slice(),
+        }
     }
-    fn set_of(&self, key: Id) -> std::ops::Range<usize> {
-        let set = key.hash() as usize & (self.nodes.len() / WAYS - 1);
-        set * WAYS..set * WAYS + WAYS
+    fn set_of(&self, key: Id) -> usize {
+        key.hash() as usize & (self.keys.len() - 1)
     }
     fn find(&self, key: Id) -> Option<usize> {
-        self.set_of(key).find(|&i| self.nodes[i].key == key)
+        let set = self.set_of(key);
+        let way = self.keys[set].iter().position(|&k| k == key)?;
+        Some(set * WAYS + way)
     }
     /// What followed `key` so far.
     pub(super) fn get(&self, key: Id) -> Option<&Node> {
@@ -74,16 +78,19 @@ impl Associations {
         }
     }
     fn replace(&mut self, key: Id, now: u32) -> usize {
-        let worth = |n: &Node| match n.key {
+        let set = self.set_of(key);
+        let worth = |way: usize| match self.keys[set][way] {
             Id::NONE => i64::MIN,
             _ => {
+                let n = &self.nodes[set * WAYS + way];
                 let best = n.count.iter().copied().max().unwrap_or(0).min(8);
                 i64::from(best) * STRENGTH_AGE - i64::from(now.wrapping_sub(n.last))
             }
         };
-        let i = self.set_of(key).min_by_key(|&i| worth(&self.nodes[i])).expect("a set has four ways");
-        self.nodes[i] = Node { key, last: now, ..EMPTY };
-        i
+        let way = (0..WAYS).min_by_key(|&way| worth(way)).expect("a set has four ways");
+        self.keys[set][way] = key;
+        self.nodes[set * WAYS + way] = Node { last: now, ..EMPTY };
+        set * WAYS + way
     }
     /// `next` was a would-be miss `lag` steps after `key`.
     pub(super) fn learn(&mut self, key: Id, next: Id, lag: u8) {
@@ -110,15 +117,17 @@ impl Associations {
     }
     /// Memory, bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val::<[Node]>(&self.nodes)
+        size_of_val::<[Node]>(&self.nodes) + self.nodes.len() * size_of::<Id>()
     }
     /// Writes the nodes in use.
     pub(super) fn write(&self, to: &mut Writer) {
         to.u32(self.nodes.len() as u32);
-        to.u32(self.nodes.iter().filter(|n| n.key != Id::NONE).count() as u32);
-        for (i, n) in self.nodes.iter().enumerate().filter(|(_, n)| n.key != Id::NONE) {
+        let used = || self.keys.iter().flatten().enumerate().filter(|(_, key)| **key != Id::NONE);
+        to.u32(used().count() as u32);
+        for (i, &key) in used() {
+            let n = &self.nodes[i];
             to.u32(i as u32);
-            to.id(n.key);
+            to.id(key);
             to.u32(n.last);
             n.successor.iter().for_each(|&s| to.id(s));
             to.bytes(&n.count);
@@ -131,7 +140,8 @@ impl Associations {
         from.expect_u32(self.nodes.len() as u32)?;
         for _ in 0..from.count(self.nodes.len())? {
             let i = from.index(self.nodes.len())?;
-            let mut node = Node { key: from.id()?, last: from.u32()?, ..EMPTY };
+            self.keys[i / WAYS][i % WAYS] = from.id()?;
+            let mut node = Node { last: from.u32()?, ..EMPTY };
             for s in &mut node.successor {
                 *s = from.id()?;
             }

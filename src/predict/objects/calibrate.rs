@@ -33,6 +33,7 @@ const RATE: f32 = 0.02;
 /// The weight each kind starts with where several agree: they are not independent.
 const START: f32 = 0.6;
 /// The base rate follows this much of each outcome, and is halved at 2,000.
+const BASE: Cell = Cell { good: 1.0, bad: 9.0 };
 const BASE_STEP: f32 = 0.2;
 const BASE_LIMIT: f32 = 2000.0;
 
@@ -51,6 +52,10 @@ impl Cell {
     pub(super) fn p(self) -> f32 {
         self.good / (self.good + self.bad)
     }
+    /// Log odds of its mean, bounded at .002 and .998.
+    fn logit(self) -> f32 {
+        (std::f32::consts::LN_2 * log2(self.good / self.bad)).clamp(-LOGIT_MAX, LOGIT_MAX)
+    }
     fn charge(&mut self) {
         self.bad += 1.0;
         if self.good + self.bad > LIMIT {
@@ -67,11 +72,8 @@ impl Cell {
     }
 }
 
-/// Log odds, bounded at .002 and .998.
-pub(super) fn logit(p: f32) -> f32 {
-    let p = p.clamp(0.002, 0.998);
-    std::f32::consts::LN_2 * (log2(p) - log2(1.0 - p))
-}
+/// Bound of log odds: those of .998.
+const LOGIT_MAX: f32 = 6.212_606;
 /// The probability of log odds.
 pub(super) fn logistic(x: f32) -> f32 {
     1.0 / (1.0 + exp2(-x * std::f32::consts::LOG2_E))
@@ -160,8 +162,8 @@ impl Calibration {
             weights: weights.collect(),
             refine: refine.collect(),
             regression: Regression::new(),
-            base: Cell { good: 1.0, bad: 9.0 },
-            base_logit: logit(0.1),
+            base: BASE,
+            base_logit: BASE.logit(),
         }
     }
     fn at(kind: usize, cell: u16) -> usize {
@@ -193,7 +195,7 @@ impl Calibration {
         let mut x = [0.0; KINDS + 1];
         for kind in 0..KINDS {
             if evidence[kind] > 0 {
-                x[kind] = logit(self.p(kind, evidence[kind])) - self.base_logit;
+                x[kind] = self.cells[Self::at(kind, evidence[kind])].logit() - self.base_logit;
             }
         }
         x[KINDS] = 1.0;
@@ -221,7 +223,7 @@ impl Calibration {
                 self.refine[at].charge();
                 *place = at as u32;
             }
-            logits[i] = logit(self.refine[at].p());
+            logits[i] = self.refine[at].logit();
         }
         self.regression.score(set, logits, f, &mut standing.inputs)
     }
@@ -251,7 +253,7 @@ impl Calibration {
             self.base.good *= 0.5;
             self.base.bad *= 0.5;
         }
-        self.base_logit = logit(self.base.p());
+        self.base_logit = self.base.logit();
     }
     /// Memory, bytes.
     pub(super) fn memory_bytes(&self) -> usize {
@@ -276,7 +278,7 @@ impl Calibration {
                 return Err(Bad::Value);
             }
         }
-        self.base_logit = logit(self.base.p());
+        self.base_logit = self.base.logit();
         for w in self.weights.iter_mut().flatten() {
             *w = from.f32()?;
         }
@@ -305,7 +307,8 @@ mod tests {
             let y = (x - 0.5) * 40.0;
             assert!((exp2(y) / y.exp2() - 1.0).abs() < 1e-5, "exp2 {y}");
             if (0.003..0.997).contains(&x) {
-                assert!((logistic(logit(x)) - x).abs() < 1e-5, "{x}");
+                let cell = Cell { good: x, bad: 1.0 - x };
+                assert!((logistic(cell.logit()) - x).abs() < 1e-5, "{x}");
             }
         }
     }

@@ -50,30 +50,78 @@ impl Id {
 /// A name's shape; `None` for names without numbers.
 pub(super) type Shape = Option<u32>;
 
-/// What is known of one object.
-#[derive(Clone, Debug)]
+/// What every proposal asks of an object: small, because most of an access is waiting for these.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
-    generation: u16,
-    /// Its shape, if there are numbers in its name.
-    pub(super) shape: Shape,
-    /// Zero-filled width of each field; zero where there is no leading zero.
-    widths: Widths,
-    /// The numbers in its name.
-    pub(super) fields: Fields,
     /// Its size as last seen; zero before.
     pub(super) bytes: u64,
+    /// Inserts of the pool when it was last protected, its low 32 bits; see [`Item::protect`].
+    protected_at: u32,
+    /// Index into the shadow table, or [`NO_CANDIDATE`].
+    pub(super) candidate: u16,
+    generation: u16,
+}
+
+/// Flags beside the twelve bits of a generation.
+const GENERATION: u16 = 0xFFF;
+const RESIDENT: u16 = 1 << 12;
+const RECENT: u16 = 1 << 13;
+const PROTECTED: u16 = 1 << 14;
+
+impl Item {
+    /// It is in the pool.
+    pub(super) fn resident(&self) -> bool {
+        self.generation & RESIDENT != 0
+    }
+    /// It came into the pool, or left it.
+    pub(super) fn set_resident(&mut self, resident: bool) {
+        self.set(RESIDENT, resident);
+        self.set(PROTECTED, false);
+    }
+    /// It was used: where a prediction had moved it does not matter any more.
+    pub(super) fn used(&mut self, bytes: u64) {
+        if bytes > 0 {
+            self.bytes = bytes;
+        }
+        self.set(PROTECTED, false);
+    }
+    /// It is to be protected now, at `inserts` of the pool. Says whether that moves it: not if it was moved
+    /// fewer than `fresh` inserts ago.
+    pub(super) fn protect(&mut self, inserts: u64, fresh: u32) -> bool {
+        let now = inserts as u32;
+        if self.generation & PROTECTED != 0 && now.wrapping_sub(self.protected_at) < fresh {
+            return false;
+        }
+        self.set(PROTECTED, true);
+        self.protected_at = now;
+        true
+    }
+    fn recent(&self) -> bool {
+        self.generation & RECENT != 0
+    }
+    fn set(&mut self, flag: u16, on: bool) {
+        self.generation = if on { self.generation | flag } else { self.generation & !flag };
+    }
+    fn is_of(&self, id: Id) -> bool {
+        u32::from(self.generation & GENERATION) == id.0 >> SLOT_BITS
+    }
+}
+
+/// How an object is called.
+#[derive(Clone, Debug)]
+struct Called {
+    /// The numbers in its name.
+    fields: Fields,
     /// Its name, once somebody used it or it was proposed.
     name: Option<ObjectName>,
-    /// It is in the pool.
-    pub(super) resident: bool,
-    /// Index into the shadow table, or [`NO_CANDIDATE`].
-    pub(super) candidate: u32,
-    /// Used or proposed since the hand last passed.
-    recent: bool,
+    /// Its shape, if there are numbers in its name.
+    shape: Shape,
+    /// Zero-filled width of each field; zero where there is no leading zero.
+    widths: Widths,
 }
 
 /// The object is not in the shadow table.
-pub(super) const NO_CANDIDATE: u32 = u32::MAX;
+pub(super) const NO_CANDIDATE: u16 = u16::MAX;
 
 #[derive(Clone, Debug, Default)]
 struct ShapeText {
@@ -86,6 +134,8 @@ struct ShapeText {
 pub(super) struct Catalogue {
     limit: usize,
     items: Vec<Item>,
+    /// The names of `items`.
+    called: Vec<Called>,
     by_name: KeyMap<u32>,
     by_parts: KeyMap<u32>,
     shapes: Vec<ShapeText>,
@@ -100,6 +150,7 @@ impl Catalogue {
         Catalogue {
             limit: limit.clamp(MIN_NAMES, MAX_NAMES),
             items: vec![],
+            called: vec![],
             by_name: KeyMap::default(),
             by_parts: KeyMap::default(),
             shapes: vec![],
@@ -110,11 +161,17 @@ impl Catalogue {
     }
     /// What is known of an object; nothing if its number is stale.
     pub(super) fn get(&self, id: Id) -> Option<&Item> {
-        self.items.get(id.slot()).filter(|i| i.generation == (id.0 >> SLOT_BITS) as u16)
+        self.items.get(id.slot()).filter(|i| i.is_of(id))
     }
     /// The same, to change it.
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Item> {
-        self.items.get_mut(id.slot()).filter(|i| i.generation == (id.0 >> SLOT_BITS) as u16)
+        self.items.get_mut(id.slot()).filter(|i| i.is_of(id))
+    }
+    /// Shape and numbers of an object's name, if it has numbers and its number is not stale.
+    pub(super) fn parts(&self, id: Id) -> Option<(u32, Fields)> {
+        self.get(id)?;
+        let called = &self.called[id.slot()];
+        Some((called.shape?, called.fields))
     }
     fn id_at(&self, slot: u32) -> Id {
         Id::from_parts(slot, self.items[slot as usize].generation)
@@ -123,7 +180,7 @@ impl Catalogue {
     pub(super) fn id(&mut self, name: &ObjectName) -> Id {
         let key = key_of(name.as_str());
         if let Some(&slot) = self.by_name.get(&key) {
-            self.items[slot as usize].recent = true;
+            self.items[slot as usize].set(RECENT, true);
             return self.id_at(slot);
         }
         let mut text = std::mem::take(&mut self.scratch);
@@ -134,9 +191,8 @@ impl Catalogue {
             Some(shape) => self.slot_of_parts(shape, parsed.fields, parsed.widths),
             None => self.add(None, [0; FIELDS], [0; FIELDS]),
         };
-        let item = &mut self.items[slot as usize];
-        item.name = Some(name.clone());
-        item.recent = true;
+        self.called[slot as usize].name = Some(name.clone());
+        self.items[slot as usize].set(RECENT, true);
         self.by_name.insert(key, slot);
         self.id_at(slot)
     }
@@ -155,23 +211,24 @@ impl Catalogue {
             }
         }
         let slot = self.slot_of_parts(shape, fields, widths);
-        self.items[slot as usize].recent = true;
+        self.items[slot as usize].set(RECENT, true);
         self.id_at(slot)
     }
     /// An object's name, spelled out if it was only derived so far.
     pub(super) fn name(&mut self, id: Id) -> Option<ObjectName> {
-        let item = self.get(id)?;
-        if let Some(name) = &item.name {
+        self.get(id)?;
+        let called = &mut self.called[id.slot()];
+        if let Some(name) = &called.name {
             return Some(name.clone());
         }
+        let shape = &self.shapes[called.shape? as usize];
         let mut text = std::mem::take(&mut self.scratch);
-        let item = &self.items[id.slot()];
-        spell(&self.shapes[item.shape? as usize].text, &item.fields, &item.widths, &mut text);
+        spell(&shape.text, &called.fields, &called.widths, &mut text);
         let key = key_of(&text);
         let name = ObjectName::new(text.as_str());
         self.scratch = text;
         self.by_name.insert(key, id.slot() as u32);
-        self.get_mut(id)?.name = Some(name.clone());
+        called.name = Some(name.clone());
         Some(name)
     }
     fn shape(&mut self, text: &str, parsed: &Parsed) -> Shape {
@@ -193,7 +250,7 @@ impl Catalogue {
     fn slot_of_parts(&mut self, shape: u32, fields: Fields, widths: Widths) -> u32 {
         let key = parts_key(shape, &fields, &widths);
         if let Some(&slot) = self.by_parts.get(&key) {
-            let item = &self.items[slot as usize];
+            let item = &self.called[slot as usize];
             if item.shape == Some(shape) && item.fields == fields && item.widths == widths {
                 return slot;
             }
@@ -203,24 +260,17 @@ impl Catalogue {
         slot
     }
     fn add(&mut self, shape: Shape, fields: Fields, widths: Widths) -> u32 {
-        let item = Item {
-            generation: 0,
-            shape,
-            widths,
-            fields,
-            bytes: 0,
-            name: None,
-            resident: false,
-            candidate: NO_CANDIDATE,
-            recent: true,
-        };
+        let item = Item { bytes: 0, protected_at: 0, candidate: NO_CANDIDATE, generation: RECENT };
+        let called = Called { fields, name: None, shape, widths };
         if self.items.len() < self.limit {
             self.items.push(item);
+            self.called.push(called);
             return self.items.len() as u32 - 1;
         }
         let slot = self.recycle();
-        let generation = (self.items[slot as usize].generation + 1) & 0xFFF;
-        self.items[slot as usize] = Item { generation, ..item };
+        let generation = (self.items[slot as usize].generation + 1) & GENERATION;
+        self.items[slot as usize] = Item { generation: generation | RECENT, ..item };
+        self.called[slot as usize] = called;
         slot
     }
     /// Second-chance clock. Residents and candidates stay as long as there are others.
@@ -229,8 +279,9 @@ impl Catalogue {
             let slot = self.hand;
             self.hand = (self.hand + 1) % self.items.len();
             let item = &mut self.items[slot];
-            let held = item.resident || item.candidate != NO_CANDIDATE;
-            let spare = std::mem::take(&mut item.recent) || held && round < 2 * self.limit;
+            let held = item.resident() || item.candidate != NO_CANDIDATE;
+            let spare = item.recent() || held && round < 2 * self.limit;
+            item.set(RECENT, false);
             if !spare && item.candidate == NO_CANDIDATE {
                 self.forget(slot);
                 return slot as u32;
@@ -239,7 +290,7 @@ impl Catalogue {
         unreachable!("candidates are fewer than names: see the shadow table's limit")
     }
     fn forget(&mut self, slot: usize) {
-        let item = &self.items[slot];
+        let item = &self.called[slot];
         if let Some(name) = &item.name {
             self.by_name.remove(&key_of(name.as_str()));
         }
@@ -249,7 +300,7 @@ impl Catalogue {
     }
     /// Nothing is in the pool.
     pub(super) fn clear_residents(&mut self) {
-        self.items.iter_mut().for_each(|i| i.resident = false);
+        self.items.iter_mut().for_each(|i| i.set_resident(false));
     }
     /// How many objects are candidates.
     #[cfg(test)]
@@ -263,10 +314,11 @@ impl Catalogue {
     /// Memory, bytes; names by their length.
     pub(super) fn memory_bytes(&self) -> usize {
         let names: usize =
-            self.items.iter().filter_map(|i| i.name.as_ref()).map(|n| n.as_str().len() + 16).sum();
+            self.called.iter().filter_map(|i| i.name.as_ref()).map(|n| n.as_str().len() + 16).sum();
         let shapes: usize = self.shapes.iter().map(|s| 2 * s.text.len() + 80).sum();
         let maps = (self.by_name.capacity() + self.by_parts.capacity()) * 17;
-        self.items.capacity() * size_of::<Item>() + names + shapes + maps
+        let rows = self.items.capacity() * size_of::<Item>() + self.called.capacity() * size_of::<Called>();
+        rows + names + shapes + maps
     }
     /// Writes everything but what the pool's own index knows better: who is resident.
     pub(super) fn write(&self, to: &mut Writer) {
@@ -277,17 +329,16 @@ impl Catalogue {
         }
         to.u32(self.hand as u32);
         to.u32(self.items.len() as u32);
-        for item in &self.items {
-            to.u32(
-                u32::from(item.generation) | u32::from(item.recent) << 16 | u32::from(item.resident) << 17,
-            );
-            to.u32(item.shape.unwrap_or(u32::MAX));
+        for (item, called) in self.items.iter().zip(&self.called) {
+            to.u32(u32::from(item.generation));
+            to.u32(item.protected_at);
             to.u64(item.bytes);
-            if item.shape.is_some() {
-                item.fields.iter().for_each(|&f| to.u64(f));
-                to.bytes(&item.widths);
+            to.u32(called.shape.unwrap_or(u32::MAX));
+            if called.shape.is_some() {
+                called.fields.iter().for_each(|&f| to.u64(f));
+                to.bytes(&called.widths);
             }
-            to.text(item.name.as_ref().map_or("", |n| n.as_str()));
+            to.text(called.name.as_ref().map_or("", |n| n.as_str()));
         }
     }
     /// Reads what [`Catalogue::write`] wrote.
@@ -299,24 +350,26 @@ impl Catalogue {
         }
         self.hand = from.index(self.limit)?;
         for slot in 0..from.count(self.limit)? as u32 {
-            let item = self.read_item(from)?;
-            if let Some(name) = &item.name {
+            let (item, called) = self.read_item(from)?;
+            if let Some(name) = &called.name {
                 self.by_name.insert(key_of(name.as_str()), slot);
             }
-            if let Some(shape) = item.shape {
-                self.by_parts.insert(parts_key(shape, &item.fields, &item.widths), slot);
+            if let Some(shape) = called.shape {
+                self.by_parts.insert(parts_key(shape, &called.fields, &called.widths), slot);
             }
             self.items.push(item);
+            self.called.push(called);
         }
         Ok(())
     }
-    fn read_item(&self, from: &mut Reader<'_>) -> Result<Item, Bad> {
-        let flags = from.u32()?;
+    fn read_item(&self, from: &mut Reader<'_>) -> Result<(Item, Called), Bad> {
+        let generation = from.count(usize::from(u16::MAX))? as u16;
+        let (protected_at, bytes) = (from.u32()?, from.u64()?);
+        let item = Item { bytes, protected_at, candidate: NO_CANDIDATE, generation };
         let shape = Some(from.u32()?).filter(|&s| s != u32::MAX);
         if shape.is_some_and(|s| s as usize >= self.shapes.len()) {
             return Err(Bad::Value);
         }
-        let bytes = from.u64()?;
         let (mut fields, mut widths) = ([0; FIELDS], [0; FIELDS]);
         if shape.is_some() {
             for f in &mut fields {
@@ -325,23 +378,17 @@ impl Catalogue {
             widths = from.array()?;
         }
         let name = Some(from.text()?).filter(|n| !n.is_empty()).map(ObjectName::new);
-        Ok(Item {
-            generation: flags as u16 & 0xFFF,
-            shape,
-            widths,
-            fields,
-            bytes,
-            name,
-            resident: flags >> 17 & 1 == 1,
-            candidate: NO_CANDIDATE,
-            recent: flags >> 16 & 1 == 1,
-        })
+        Ok((item, Called { fields, name, shape, widths }))
     }
 }
 
 fn parts_key(shape: u32, fields: &Fields, widths: &Widths) -> u64 {
-    let head = mix(u64::from(shape) << 32 | u64::from(u32::from_le_bytes(*widths)));
-    fields.iter().fold(head, |h, &f| mix(h ^ f))
+    // The products do not wait for each other; each field has an odd factor of its own.
+    const FACTORS: Fields =
+        [0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9, 0x27D4_EB2F_1656_67C5];
+    let head = u64::from(shape) << 32 | u64::from(u32::from_le_bytes(*widths));
+    let sum = fields.iter().zip(FACTORS).fold(0, |sum, (f, k)| sum ^ f.wrapping_mul(k).rotate_left(23));
+    mix(head ^ sum)
 }
 
 #[cfg(test)]
@@ -356,9 +403,9 @@ mod tests {
     fn sibling_is_spelled_with_its_leading_zeros() {
         let mut catalogue = Catalogue::new(1000);
         let id = catalogue.id(&name("s:img-0098.dat"));
-        let Item { shape, fields, .. } = catalogue.get(id).unwrap().clone();
+        let (shape, fields) = catalogue.parts(id).unwrap();
         for (step, spelled) in [(1, "s:img-0099.dat"), (2, "s:img-0100.dat"), (9902, "s:img-10000.dat")] {
-            let sibling = catalogue.sibling(shape.unwrap(), [fields[0] + step, 0, 0, 0]);
+            let sibling = catalogue.sibling(shape, [fields[0] + step, 0, 0, 0]);
             assert_eq!(catalogue.name(sibling).unwrap().as_str(), spelled);
             assert_eq!(catalogue.id(&name(spelled)), sibling, "the name leads back to the same object");
         }
@@ -368,7 +415,7 @@ mod tests {
     fn derived_object_and_used_name_are_one() {
         let mut catalogue = Catalogue::new(1000);
         let id = catalogue.id(&name("s:a/1"));
-        let shape = catalogue.get(id).unwrap().shape.unwrap();
+        let (shape, _) = catalogue.parts(id).unwrap();
         let derived = catalogue.sibling(shape, [2, 0, 0, 0]);
         assert_eq!(catalogue.id(&name("s:a/2")), derived);
         assert_eq!(catalogue.len(), 2);
@@ -379,7 +426,7 @@ mod tests {
         let mut catalogue = Catalogue::new(0);
         let first = catalogue.id(&name("first"));
         let resident = catalogue.id(&name("resident"));
-        catalogue.get_mut(resident).unwrap().resident = true;
+        catalogue.get_mut(resident).unwrap().set_resident(true);
         for i in 0..3 * MIN_NAMES {
             catalogue.id(&name(&format!("n{i}")));
         }

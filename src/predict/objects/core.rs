@@ -52,7 +52,7 @@ pub enum Answer {
 pub struct Access<'a> {
     /// Which object.
     pub object: &'a ObjectName,
-    /// Its size.
+    /// Its size; zero if nobody knows it yet: [`ObjectPredictor::measured`] tells it later.
     pub bytes: u64,
     /// How the pool answered.
     pub answer: Answer,
@@ -75,7 +75,7 @@ impl PoolFacts {
     pub(super) fn mean_bytes(&self) -> f64 {
         (self.entry_bytes as f64 / self.entries.max(1) as f64).max(1.0)
     }
-    fn horizon(&self) -> u64 {
+    pub(super) fn horizon(&self) -> u64 {
         let objects = (self.capacity_bytes as f64 / self.mean_bytes()) as u64;
         objects.clamp(HORIZON.0, HORIZON.1)
     }
@@ -120,7 +120,9 @@ pub struct ObjectPredictor {
     pub(super) now: u32,
     pub(super) facts: PoolFacts,
     /// Candidates that gained evidence in this event, each once.
-    pub(super) changed: Vec<u32>,
+    pub(super) changed: Vec<u16>,
+    /// The objects of this event.
+    asked: Vec<Id>,
     pub(super) proposed: Vec<Proposed>,
 }
 
@@ -157,6 +159,7 @@ impl ObjectPredictor {
             now: 0,
             facts: PoolFacts { capacity_bytes: 0, entry_bytes: 0, entries: 0, inserts: 0 },
             changed: vec![],
+            asked: vec![],
             proposed: vec![],
         }
     }
@@ -166,16 +169,26 @@ impl ObjectPredictor {
     /// An object came into the pool, for whatever reason.
     pub fn arrived(&mut self, object: &ObjectName) {
         let id = self.catalogue.id(object);
-        self.item_mut(id).resident = true;
+        self.item_mut(id).set_resident(true);
+    }
+    /// The size of an object has become known after it was asked for.
+    pub fn measured(&mut self, object: &ObjectName, bytes: u64) {
+        if let Some(id) = self.catalogue.find(object) {
+            self.item_mut(id).bytes = bytes;
+        }
     }
     /// An object left the pool.
     pub fn left(&mut self, object: &ObjectName) {
         let Some(id) = self.catalogue.find(object) else { return };
-        self.item_mut(id).resident = false;
         let at = self.item_mut(id).candidate;
         if at != NO_CANDIDATE && self.shadow.get(at).issued {
             self.close(at, false);
         }
+        self.item_mut(id).set_resident(false);
+    }
+    /// Whether the pool has an object, as far as was told.
+    pub fn is_resident(&self, object: &ObjectName) -> bool {
+        self.catalogue.find(object).and_then(|id| self.catalogue.get(id)).is_some_and(|i| i.resident())
     }
     /// A proposal to stage was not carried out: it is followed, but its bytes were not spent.
     pub fn declined(&mut self, object: &ObjectName) {
@@ -190,25 +203,29 @@ impl ObjectPredictor {
     pub fn observe(&mut self, accesses: &[Access<'_>], facts: PoolFacts, out: &mut Vec<Proposal>) {
         self.facts = facts;
         self.changed.clear();
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.clear();
         for a in accesses {
-            self.settle_used(a);
+            asked.push(self.settle_used(a));
         }
         self.settle_expired(out);
-        for a in accesses {
-            self.see(a, out);
+        for (a, &id) in accesses.iter().zip(&asked) {
+            self.see(a, id, out);
         }
+        self.asked = asked;
         self.account.settle(facts.mean_bytes(), self.now);
         self.gate(out);
     }
-    fn settle_used(&mut self, a: &Access<'_>) {
+    fn settle_used(&mut self, a: &Access<'_>) -> Id {
         let id = self.catalogue.id(a.object);
         let item = self.item_mut(id);
-        item.bytes = a.bytes;
+        item.used(a.bytes);
         let at = item.candidate;
         if at != NO_CANDIDATE {
             // On a plain hit somebody else had brought it: the guess was neither right in time nor wrong.
             self.close(at, a.answer != Answer::Hit);
         }
+        id
     }
     fn settle_expired(&mut self, out: &mut Vec<Proposal>) {
         let horizon = self.facts.horizon();
@@ -219,11 +236,14 @@ impl ObjectPredictor {
             }
         }
     }
-    fn close(&mut self, at: u32, used: bool) -> super::shadow::Candidate {
+    fn close(&mut self, at: u16, used: bool) -> super::shadow::Candidate {
         let c = self.shadow.close(at, used);
-        self.item_mut(c.id).candidate = NO_CANDIDATE;
+        let item = self.item_mut(c.id);
+        item.candidate = NO_CANDIDATE;
+        // What never came cost nothing.
+        let came = item.resident();
         self.calibration.learn(&c.evidence, &c.standing, used);
-        if !used && c.issued {
+        if !used && c.issued && came {
             self.account.wasted(c.bytes);
         }
         c
@@ -235,8 +255,7 @@ impl ObjectPredictor {
 
     // ---- learning ------------------------------------------------------------------------------------------
 
-    fn see(&mut self, a: &Access<'_>, out: &mut Vec<Proposal>) {
-        let id = self.catalogue.id(a.object);
+    fn see(&mut self, a: &Access<'_>, id: Id, out: &mut Vec<Proposal>) {
         let missed = a.answer != Answer::Hit;
         self.now = self.now.wrapping_add(1);
         self.account.accessed(a.bytes);
@@ -276,7 +295,7 @@ impl ObjectPredictor {
         }
         self.changed = changed;
     }
-    fn features(&self, at: u32) -> Features {
+    fn features(&self, at: u16) -> Features {
         let c = self.shadow.get(at);
         let votes = match c.votes {
             0..=1 => 0,
@@ -299,6 +318,10 @@ impl ObjectPredictor {
 
     // ---- size and snapshot ---------------------------------------------------------------------------------
 
+    /// How many arrivals in the pool's main part it has been told of: its clock, which goes on after a restart.
+    pub fn inserts(&self) -> u64 {
+        self.facts.inserts
+    }
     /// Memory of the model, bytes: tables, cells, candidates.
     pub fn model_bytes(&self) -> usize {
         self.near.memory_bytes()
@@ -321,6 +344,7 @@ impl ObjectPredictor {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut to = Writer::new();
         to.u32(self.now);
+        to.u64(self.facts.inserts);
         self.recent.0.iter().chain(&self.missed.0).for_each(|&id| to.id(id));
         self.account.write(&mut to);
         self.catalogue.write(&mut to);
@@ -342,6 +366,7 @@ impl ObjectPredictor {
         let mut from = Reader::new(bytes)?;
         let mut p = ObjectPredictor::new(max_names, speed);
         p.now = from.u32()?;
+        p.facts.inserts = from.u64()?;
         for id in p.recent.0.iter_mut().chain(&mut p.missed.0) {
             *id = from.id()?;
         }
@@ -453,7 +478,7 @@ mod tests {
     impl ObjectPredictor {
         /// Panics if the catalogue and the shadow table disagree about who is a candidate.
         fn assert_invariants(&self) {
-            let open: BTreeMap<u32, Id> = self.shadow.open().map(|(at, c)| (at, c.id)).collect();
+            let open: BTreeMap<u16, Id> = self.shadow.open().map(|(at, c)| (at, c.id)).collect();
             for (&at, &id) in &open {
                 assert_eq!(self.catalogue.get(id).expect("a candidate is not stale").candidate, at);
             }

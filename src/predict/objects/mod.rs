@@ -3,8 +3,10 @@
 //! Read in this order: `shape` and `catalogue` (names as numbers), the four sources of evidence `associate`, `stream`,
 //! `runs`, `neighbours`, then `calibrate` and `regress`
 //! (evidence to probability), `shadow` (candidates until their outcome),
-//! `worth` (which probability is enough) and `core`, which puts them together.
+//! `worth` (which probability is enough) and `core`, which puts them together. `pool` and the actor carry that into
+//! a running daemon.
 
+pub mod actor;
 mod associate;
 mod calibrate;
 mod catalogue;
@@ -12,6 +14,7 @@ mod core;
 mod hash;
 mod neighbours;
 mod per_shape;
+mod pool;
 mod propose;
 mod regress;
 mod runs;
@@ -22,6 +25,7 @@ mod stream;
 mod worth;
 
 pub use self::core::{Access, Answer, ObjectPredictor, PoolFacts, Proposal};
+pub use pool::PoolHistory;
 pub use shape::shape_of;
 pub use snapshot::Bad;
 pub use worth::SourceSpeed;

@@ -10,6 +10,9 @@ use super::shape::Fields;
 /// A resident object expected with at least this probability is protected.
 const PROTECT: f32 = 0.2;
 
+/// It is protected again after this part of a candidate's time at the earliest.
+const PROTECT_AGAIN: u64 = 16;
+
 /// Evidence that an object comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -37,17 +40,21 @@ pub(super) fn prior(kind: usize, class: usize) -> f32 {
 impl ObjectPredictor {
     /// An object was used; `missed` says whether it was a would-be miss.
     pub(super) fn propose(&mut self, id: Id, missed: bool, out: &mut Vec<Proposal>) {
-        let item = self.item_mut(id);
-        let (shape, fields, bytes) = (item.shape, item.fields, item.bytes);
-        if let Some(shape) = shape {
-            self.propose_run(shape, &fields, bytes, out);
+        // A sibling's size is guessed from this one's, or from all of them until this one's is known.
+        let bytes = match self.item_mut(id).bytes {
+            0 => self.facts.mean_bytes() as u64,
+            bytes => bytes,
+        };
+        let parts = self.catalogue.parts(id);
+        if let Some((shape, fields)) = &parts {
+            self.propose_run(*shape, fields, bytes, out);
         }
         self.propose_associated(Kind::Near, id, out);
         if !missed {
             return;
         }
-        if let Some(shape) = shape {
-            self.propose_neighbours(shape, &fields, bytes, out);
+        if let Some((shape, fields)) = &parts {
+            self.propose_neighbours(*shape, fields, bytes, out);
         }
         self.propose_associated(Kind::Chain, id, out);
         let mut proposed = std::mem::take(&mut self.proposed);
@@ -115,15 +122,16 @@ impl ObjectPredictor {
         if bytes == 0 {
             return;
         }
-        let (resident, at) = (item.resident, item.candidate);
+        let (resident, at) = (item.resident(), item.candidate);
         let cell = Calibration::cell_of(class, size_class(bytes, self.facts.mean_bytes()));
         if resident {
             if self.calibration.p(kind as usize, cell) >= PROTECT {
-                out.extend(self.catalogue.name(id).map(Proposal::Protect));
+                self.protect(id, out);
             }
             return;
         }
         let at = match at {
+            NO_CANDIDATE if self.shadow.is_full() => return,
             NO_CANDIDATE => {
                 let at = self.shadow.add(id, bytes, self.facts.inserts);
                 self.item_mut(id).candidate = at;
@@ -139,6 +147,17 @@ impl ObjectPredictor {
         self.calibration.charge(&mut c.evidence, kind as usize, cell);
         if !std::mem::replace(&mut c.waits, true) {
             self.changed.push(at);
+        }
+    }
+}
+
+impl ObjectPredictor {
+    /// Away from the cold end with it, unless it is far from there anyway: it was protected moments ago.
+    fn protect(&mut self, id: Id, out: &mut Vec<Proposal>) {
+        let fresh = (self.facts.horizon() / PROTECT_AGAIN) as u32;
+        let inserts = self.facts.inserts;
+        if self.item_mut(id).protect(inserts, fresh) {
+            out.extend(self.catalogue.name(id).map(Proposal::Protect));
         }
     }
 }

@@ -37,9 +37,9 @@ pub(super) struct Candidate {
 /// All candidates and the outcomes of earlier ones.
 pub(super) struct Shadow {
     candidates: Vec<Candidate>,
-    free: Vec<u32>,
+    free: Vec<u16>,
     /// (place, object, born): in order of birth. Entries whose candidate is gone or was born again are stale.
-    expiry: VecDeque<(u32, Id, u64)>,
+    expiry: VecDeque<(u16, Id, u64)>,
     /// The last outcomes of each object as a candidate: a leading 1, then up to three bits.
     records: Box<[u8]>,
 }
@@ -54,16 +54,20 @@ impl Shadow {
             records: vec![1; RECORDS].into_boxed_slice(),
         }
     }
+    /// One task asked for so much at a time that no more candidates are taken in before the next.
+    pub(super) fn is_full(&self) -> bool {
+        self.candidates.len() >= 2 * LIMIT && self.free.is_empty()
+    }
     /// A candidate by its place.
-    pub(super) fn get(&self, at: u32) -> &Candidate {
+    pub(super) fn get(&self, at: u16) -> &Candidate {
         &self.candidates[at as usize]
     }
     /// The same, to change it.
-    pub(super) fn get_mut(&mut self, at: u32) -> &mut Candidate {
+    pub(super) fn get_mut(&mut self, at: u16) -> &mut Candidate {
         &mut self.candidates[at as usize]
     }
     /// A new candidate without evidence.
-    pub(super) fn add(&mut self, id: Id, bytes: u64, born: u64) -> u32 {
+    pub(super) fn add(&mut self, id: Id, bytes: u64, born: u64) -> u16 {
         let candidate = Candidate {
             id,
             born,
@@ -81,20 +85,20 @@ impl Shadow {
             }
             None => {
                 self.candidates.push(candidate);
-                self.candidates.len() as u32 - 1
+                (self.candidates.len() - 1) as u16
             }
         };
         self.expiry.push_back((at, id, born));
         at
     }
     /// It is staged now: its time starts again.
-    pub(super) fn issue(&mut self, at: u32, born: u64) {
+    pub(super) fn issue(&mut self, at: u16, born: u64) {
         let c = &mut self.candidates[at as usize];
         (c.issued, c.born) = (true, born);
         self.expiry.push_back((at, c.id, born));
     }
     /// The next candidate whose time is up, if there is one: more than `horizon` inserts old, or one too many.
-    pub(super) fn expired(&mut self, inserts: u64, horizon: u64) -> Option<u32> {
+    pub(super) fn expired(&mut self, inserts: u64, horizon: u64) -> Option<u16> {
         while let Some(&(at, id, born)) = self.expiry.front() {
             if inserts.saturating_sub(born) <= horizon && self.expiry.len() <= LIMIT {
                 return None;
@@ -108,7 +112,7 @@ impl Shadow {
         None
     }
     /// It came true or did not; it is a candidate no longer.
-    pub(super) fn close(&mut self, at: u32, used: bool) -> Candidate {
+    pub(super) fn close(&mut self, at: u16, used: bool) -> Candidate {
         let c = self.candidates[at as usize];
         self.candidates[at as usize].id = Id::NONE;
         self.free.push(at);
@@ -124,14 +128,14 @@ impl Shadow {
         self.records[record_of(id)]
     }
     /// Open candidates.
-    pub(super) fn open(&self) -> impl Iterator<Item = (u32, &Candidate)> {
-        self.candidates.iter().enumerate().filter(|(_, c)| c.id != Id::NONE).map(|(at, c)| (at as u32, c))
+    pub(super) fn open(&self) -> impl Iterator<Item = (u16, &Candidate)> {
+        self.candidates.iter().enumerate().filter(|(_, c)| c.id != Id::NONE).map(|(at, c)| (at as u16, c))
     }
     /// Memory, bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.candidates.capacity() * size_of::<Candidate>()
-            + self.free.capacity() * 4
-            + self.expiry.capacity() * size_of::<(u32, Id, u64)>()
+            + self.free.capacity() * 2
+            + self.expiry.capacity() * size_of::<(u16, Id, u64)>()
             + self.records.len()
     }
     /// Writes all of it.
@@ -148,10 +152,10 @@ impl Shadow {
             to.u8(c.issued.into());
         }
         to.u32(self.free.len() as u32);
-        self.free.iter().for_each(|&f| to.u32(f));
+        self.free.iter().for_each(|&f| to.u32(f.into()));
         to.u32(self.expiry.len() as u32);
         for &(at, id, born) in &self.expiry {
-            to.u32(at);
+            to.u32(at.into());
             to.id(id);
             to.u64(born);
         }
@@ -187,10 +191,11 @@ impl Shadow {
             if self.candidates[at].id != Id::NONE {
                 return Err(Bad::Value);
             }
-            self.free.push(at as u32);
+            self.free.push(at as u16);
         }
-        for _ in 0..from.count(2 * LIMIT)? {
-            self.expiry.push_back((from.index(n)? as u32, from.id()?, from.u64()?));
+        // Each candidate stands in it at most twice, and stale entries are fewer than those.
+        for _ in 0..from.count(8 * LIMIT)? {
+            self.expiry.push_back((from.index(n)? as u16, from.id()?, from.u64()?));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::catalogue::Id;
 
 /// First bytes of every snapshot; the last one counts the layouts.
-pub(super) const MAGIC: [u8; 8] = *b"fsobjp\0\x01";
+pub(super) const MAGIC: [u8; 8] = *b"fsobjp\0\x02";
 
 /// Why a snapshot was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

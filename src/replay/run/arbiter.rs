@@ -29,10 +29,27 @@ impl Arbiter {
         mailbox.push_back(letter);
     }
 
-    /// A letter that a small future of its own posts when it is its turn.
+    /// A small future that posts a letter when it is its turn.
     pub(super) fn send_courier(&mut self, then: Letter) {
         self.couriers += 1;
-        self.post(Letter::Courier(self.couriers, Box::new(then)));
+        self.post(Letter::Courier(self.couriers, Some(Box::new(then))));
+    }
+
+    /// A small future that waits for a reply, to pass it on; its place in the line is that of now, if the reply
+    /// is there by then.
+    pub(super) fn hire_courier(&mut self) -> u64 {
+        self.couriers += 1;
+        self.couriers
+    }
+
+    /// The future begins: after the request was sent.
+    pub(super) fn courier_waits(&mut self, courier: u64) {
+        self.post(Letter::Courier(courier, None));
+    }
+
+    /// The reply that a courier waits for.
+    pub(super) fn reply(&mut self, courier: u64, then: Letter) {
+        self.post(Letter::Courier(courier, Some(Box::new(then))));
     }
 
     /// The next seat in the line has its turn.

@@ -7,6 +7,7 @@ use crate::cache::{self, CacheCore};
 use crate::dispatch::{self, Dispatch, WorkerSpec};
 use crate::flow::{CacheId, CellId, WorkerId};
 use crate::monitor::{self, Monitor};
+use crate::predict::objects::PoolHistory;
 use crate::predict::{self, Predict};
 use crate::prefetch::agenda::{self, Agenda, Mode};
 use crate::prefetch::core::Prefetch;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 /// How often the monitor looks.
 pub const MONITOR_EVERY: Span = Span::from_secs(1);
+/// Weight of the newest event in figures about forecasts: what the configuration has by default.
+const SMOOTHING: f64 = 0.002;
 /// This start's number.
 const EPOCH: u32 = 1;
 
@@ -55,6 +58,8 @@ pub struct Cores {
     pub monitor: Monitor,
     /// What comes next.
     pub predict: Predict,
+    /// What comes next that no template names, by pool.
+    pub histories: Vec<PoolHistory>,
     /// Transfers and agenda.
     pub prefetch: Prefetch,
 }
@@ -73,6 +78,7 @@ impl Cores {
             id: WorkerId(w as u16),
             name: names[w].to_string(),
             slots: 1,
+            outside: false,
             types: None,
             cache: cache_of(w),
             near: vec![],
@@ -102,6 +108,7 @@ impl Cores {
         };
         let predict = predict::Settings {
             types: predict::types::Settings::default(),
+            smoothing: SMOOTHING,
             exponents: predict::product::Exponents::Learned,
             lookahead: predict::lookahead::Settings::default(),
         };
@@ -119,6 +126,7 @@ impl Cores {
             caches: (0..settings.pools).map(|_| CacheCore::new(limits)).collect(),
             monitor: monitor(&names, settings)?,
             predict: Predict::new(predict, catalogue.clone(), Arc::new(names))?,
+            histories: (0..settings.pools).map(|_| PoolHistory::new()).collect(),
             prefetch: Prefetch::new(
                 Flights::new(budget),
                 Agenda::new(agenda, places.clone(), catalogue.clone()),

@@ -5,10 +5,10 @@ use super::letter::{
     AttemptKey, Letter, ToAttempt, ToCache, ToDispatch, ToPrefetch, ToRoster, ToWorker, Unpinner,
 };
 use super::world::World;
-use crate::flow::{Ending, Found, InputUse, Outcome, Usage, WorkerId};
+use crate::flow::{Ending, Found, InputUse, Outcome, TypeId, Usage, WorkerId};
 use crate::message::{Assign, NotReady, Ready};
 use crate::time::{Span, Time};
-use crate::worker::roster_actor::Profiled;
+use crate::worker::actor::{ProfileKeeper, learn};
 
 /// One attempt on its way.
 pub(super) struct Attempt {
@@ -24,6 +24,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// Its task's type and entity.
+    pub(super) fn about(&self) -> (TypeId, Option<&str>) {
+        (self.assign.task.task_type, self.assign.task.entity.as_deref())
+    }
+
     /// As `worker/attempt.rs` puts it together.
     fn outcome(self, now: Time) -> Outcome {
         let (ending, mut usage) = self.ended.expect("it has ended");
@@ -69,13 +74,11 @@ impl<W: World> House<W> {
             ToWorker::Stop(task, token) => {
                 self.arbiter.post(Letter::Attempt((task, token.attempt), ToAttempt::Stop));
             }
-            ToWorker::Learned(outcome) => {
+            ToWorker::Learned(lessons) => {
+                let ours = lessons.iter().map(|l| &l.outcome).filter(|o| o.worker == worker);
+                let mut nowhere: ProfileKeeper = Box::new(|_, _| {});
                 let profile = &mut self.profiles[usize::from(worker.0)];
-                if !profile.learn(&outcome, &self.smoothing) {
-                    return;
-                }
-                if let Some(figures) = profile.get(outcome.task_type) {
-                    let told = Profiled { worker, task_type: outcome.task_type, figures: figures.clone() };
+                for told in learn(profile, &self.smoothing, &mut nowhere, ours) {
                     self.arbiter.post(Letter::Roster(ToRoster::Profiled(told)));
                 }
             }
@@ -98,7 +101,12 @@ impl<W: World> House<W> {
             ToAttempt::Pinned(held) => {
                 a.pinned = held.iter().flatten().map(|h| h.file).collect();
                 let inputs = a.assign.task.inputs.iter().cloned().zip(held).collect();
-                self.arbiter.post(Letter::Prefetch(ToPrefetch::Demand { attempt: key, cache, inputs }));
+                self.arbiter.post(Letter::Prefetch(ToPrefetch::Demand {
+                    attempt: key,
+                    cache,
+                    worker: a.worker,
+                    inputs,
+                }));
             }
             ToAttempt::Supplied(Ok(ready)) => {
                 a.pinned = ready.iter().filter_map(|r| r.pinned).collect();

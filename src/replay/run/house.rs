@@ -8,7 +8,8 @@ use super::arbiter::Arbiter;
 use super::cores::{Cores, MONITOR_EVERY};
 use super::figures::Tally;
 use super::letter::{
-    AttemptKey, Letter, ToAttempt, ToCache, ToCarrier, ToDispatch, ToMonitor, ToPrefetch, ToRoster, ToSupply,
+    AttemptKey, Letter, Seat, ToAttempt, ToCache, ToCarrier, ToDispatch, ToMonitor, ToPrefetch, ToRoster,
+    ToSupply,
 };
 use super::pool::PoolRoom;
 use super::supply::Supply;
@@ -18,8 +19,10 @@ use super::world::{Happening, TransferId, World};
 use super::{crew::Attempt, letter::Landing};
 use crate::dispatch::Dispatch;
 use crate::flow::{CacheId, Decision, Map, SourceId};
+use crate::message::Expect;
 use crate::monitor::Monitor;
 use crate::predict::Predict;
+use crate::predict::objects::PoolHistory;
 use crate::prefetch::core::Prefetch;
 use crate::prefetch::flights::{FlightId, Waiter};
 use crate::task::Places;
@@ -64,6 +67,7 @@ pub struct House<W> {
     pub(super) pools: Vec<PoolRoom>,
     pub(super) monitor: Monitor,
     pub(super) predict: Predict,
+    pub(super) histories: Vec<PoolHistory>,
     pub(super) prefetch: Prefetch,
     pub(super) places: Arc<Places>,
     /// Who waits for a transfer: a supply.
@@ -98,6 +102,7 @@ impl<W: World> House<W> {
             pools: cores.caches.into_iter().enumerate().map(PoolRoom::new).collect(),
             monitor: cores.monitor,
             predict: cores.predict,
+            histories: cores.histories,
             prefetch: cores.prefetch,
             places,
             waiting: Map::default(),
@@ -112,16 +117,14 @@ impl<W: World> House<W> {
     /// Runs until everybody has submitted and every task has ended; `heard` is told of every decision.
     pub fn run(&mut self, mut heard: impl FnMut(&Decision)) {
         let mut told = 0;
+        // Those who learn from pools ask at their start how full they are.
+        for cache in 0..self.pools.len() {
+            self.expect(CacheId(cache as u16), Expect::default());
+        }
+        self.take_turns();
         while !(self.world.is_spent() && self.dispatch.unfinished() == 0) {
             self.advance();
-            while let Some(seat) = self.arbiter.next_seat() {
-                while let Some(letter) = self.arbiter.next_letter() {
-                    self.deliver(letter);
-                }
-                if let super::letter::Seat::Cache(cache) = seat {
-                    self.commit_files(cache);
-                }
-            }
+            self.take_turns();
             self.log[told..].iter().for_each(&mut heard);
             told = self.log.len();
             let idle = self.now.since(self.turns.last());
@@ -130,6 +133,18 @@ impl<W: World> House<W> {
             }
             if self.skip_idle && idle >= SETTLED {
                 self.skip(idle);
+            }
+        }
+    }
+
+    /// Everybody who has mail has a turn, until nobody has.
+    fn take_turns(&mut self) {
+        while let Some(seat) = self.arbiter.next_seat() {
+            while let Some(letter) = self.arbiter.next_letter() {
+                self.deliver(letter);
+            }
+            if let Seat::Cache(cache) = seat {
+                self.commit_files(cache);
             }
         }
     }
@@ -195,9 +210,10 @@ impl<W: World> House<W> {
             Letter::Supply(s, m) => self.to_supply(s, m),
             Letter::Carrier(f, m) => self.to_carrier(f, m),
             Letter::Predict(m) => self.to_predict(m),
+            Letter::Objects(m) => self.to_objects(m),
             Letter::Monitor(m) => self.to_monitor(m),
             Letter::Roster(m) => self.to_roster(m),
-            Letter::Courier(_, then) => self.arbiter.post(*then),
+            Letter::Courier(_, then) => then.into_iter().for_each(|letter| self.arbiter.post(*letter)),
         }
     }
 

@@ -2,9 +2,13 @@
 
 use super::world::{Brought, TransferId};
 use crate::flow::{
-    CacheId, Ending, Heat, ObjectName, Outcome, Plan, Standings, TaskId, Token, Usage, WorkerId, Writing,
+    Arrived, CacheId, Ending, Heat, ObjectName, Outcome, Plan, Standings, TaskId, Token, Usage, WorkerId,
+    Writing,
 };
-use crate::message::{Assign, Cached, Foreseen, Held, NotReady, Purpose, Ready, Transferred};
+use crate::message::{
+    Assign, Cached, Declined, Expect, Foreseen, Held, Lesson, NotReady, PoolFill, Proposed, Purpose, Ready,
+    Transferred, Unforeseen,
+};
 use crate::prefetch::agenda::Needs;
 use crate::prefetch::flights::{FlightId, Key, Waiter};
 use crate::prefetch::source::Error;
@@ -26,6 +30,7 @@ pub(super) enum Seat {
     Supply(u64),
     Carrier(FlightId),
     Predict,
+    Objects,
     Monitor,
     Roster,
     Courier(u64),
@@ -43,10 +48,11 @@ pub(super) enum Letter {
     /// The future that carries one transfer.
     Carrier(FlightId, ToCarrier),
     Predict(ToPredict),
+    Objects(ToObjects),
     Monitor(ToMonitor),
     Roster(ToRoster),
-    /// A small future that does nothing but pass something on.
-    Courier(u64, Box<Letter>),
+    /// A small future that does nothing but pass something on: first it only gets its place in the line.
+    Courier(u64, Option<Box<Letter>>),
 }
 
 impl Letter {
@@ -60,6 +66,7 @@ impl Letter {
             Letter::Supply(s, _) => Seat::Supply(*s),
             Letter::Carrier(f, _) => Seat::Carrier(*f),
             Letter::Predict(_) => Seat::Predict,
+            Letter::Objects(_) => Seat::Objects,
             Letter::Monitor(_) => Seat::Monitor,
             Letter::Roster(_) => Seat::Roster,
             Letter::Courier(n, _) => Seat::Courier(*n),
@@ -79,7 +86,7 @@ pub(super) enum ToDispatch {
 pub(super) enum ToWorker {
     Assign(Assign),
     Stop(TaskId, Token),
-    Learned(Arc<Outcome>),
+    Learned(Arc<Vec<Lesson>>),
     /// An attempt's slot is free again; the attempt is told.
     Freed(AttemptKey),
 }
@@ -96,11 +103,13 @@ pub(super) enum ToAttempt {
 
 pub(super) enum ToCache {
     Pin(AttemptKey, Vec<ObjectName>),
-    Hold { object: ObjectName, supply: u64, waiter: Waiter, joined: bool, staged: bool },
+    Hold { courier: u64, object: ObjectName, supply: u64, waiter: Waiter, joined: bool, staged: bool },
     Unpin(Vec<u64>, Unpinner),
     Reserve { flight: FlightId, object: ObjectName, bytes: u64, purpose: Purpose },
     Commit { flight: FlightId, file: u64, object: ObjectName, bytes: u64 },
     Abandon { flight: FlightId, file: u64 },
+    Raise { flight: FlightId, file: u64 },
+    Expect { courier: u64, expect: Expect },
     Rank(Needs),
     Discard(Vec<ObjectName>),
 }
@@ -113,13 +122,15 @@ pub(super) enum Unpinner {
 }
 
 pub(super) enum ToPrefetch {
-    Demand { attempt: AttemptKey, cache: CacheId, inputs: Vec<(ObjectName, Option<Held>)> },
+    Demand { attempt: AttemptKey, cache: CacheId, worker: WorkerId, inputs: Vec<(ObjectName, Option<Held>)> },
     Ended { flight: FlightId, key: Key, landing: Landing, ending: crate::prefetch::flights::Ending },
     Writing(Writing),
     Plan(Plan),
+    Arrived(Vec<Arrived>),
     Foreseen(Foreseen),
+    Proposed(Proposed),
     Cached(Cached),
-    Learned(Arc<Outcome>),
+    Learned(Arc<Vec<Lesson>>),
     Heated(Heat),
     Tick,
 }
@@ -153,19 +164,27 @@ pub(super) enum ToCarrier {
     Moved(Result<Brought, Error>),
     Committed(Result<Held, String>),
     Abandoned,
+    Raised,
     /// It was stopped or raised while its bytes came.
     Steered,
 }
 
 pub(super) enum ToPredict {
-    Arrived(crate::flow::Arrived),
-    Learned(Arc<Outcome>, Option<u64>),
+    Arrived(Vec<Arrived>),
+    Learned(Arc<Vec<Lesson>>),
     Heated(Heat),
     Stand(Standings),
 }
 
+pub(super) enum ToObjects {
+    Unforeseen(Unforeseen),
+    Declined(Declined),
+    Cached(Cached),
+    Filled(CacheId, PoolFill),
+}
+
 pub(super) enum ToMonitor {
-    Learned(Arc<Outcome>),
+    Learned(Arc<Vec<Lesson>>),
     Transferred(Transferred),
     Tick,
 }

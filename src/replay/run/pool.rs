@@ -2,12 +2,12 @@
 
 use super::house::House;
 use super::letter::{
-    Landed, Letter, ToAttempt, ToCache, ToCarrier, ToDispatch, ToPrefetch, ToSupply, Unpinner,
+    Landed, Letter, ToAttempt, ToCache, ToCarrier, ToDispatch, ToObjects, ToPrefetch, ToSupply, Unpinner,
 };
 use super::world::World;
 use crate::cache::{self, CacheCore, FileId, Need, Victim};
 use crate::flow::{CacheId, Map, ObjectName};
-use crate::message::{Cached, Held, Purpose};
+use crate::message::{Cached, Held, PoolFill, Purpose};
 use crate::prefetch::flights::FlightId;
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ impl PoolRoom {
         PoolRoom { id: CacheId(i as u16), core, reserved: Map::default(), whole: vec![] }
     }
 
-    fn held(&self, object: &ObjectName, file: FileId, staged: bool) -> Option<Held> {
+    fn held(&self, object: &ObjectName, file: FileId, staged: bool, protected: bool) -> Option<Held> {
         let e = self.core.get(object)?;
         Some(Held {
             object: object.clone(),
@@ -36,6 +36,7 @@ impl PoolRoom {
             etag: e.etag.clone(),
             checked: e.checked_at,
             staged,
+            protected,
         })
     }
 }
@@ -49,18 +50,18 @@ impl<W: World> House<W> {
                 let look = |object: &ObjectName| {
                     let hit = room.core.touch(object, now)?;
                     let file = room.core.pin(object)?;
-                    room.held(object, file, hit.first_use_of_staged)
+                    room.held(object, file, hit.first_use_of_staged, hit.protected)
                 };
                 let held = objects.iter().map(look).collect();
                 self.arbiter.post(Letter::Attempt(attempt, ToAttempt::Pinned(held)));
             }
-            ToCache::Hold { object, supply, waiter, joined, staged } => {
-                let held = room.core.pin(&object).and_then(|file| room.held(&object, file, false));
+            ToCache::Hold { courier, object, supply, waiter, joined, staged } => {
+                let held = room.core.pin(&object).and_then(|file| room.held(&object, file, false, false));
                 let landed = match held {
                     Some(held) => Landed::Pool { held, joined, staged },
                     None => Landed::Failed("it has left the pool".into()),
                 };
-                self.arbiter.send_courier(Letter::Supply(supply, ToSupply::Landed(waiter, landed)));
+                self.arbiter.reply(courier, Letter::Supply(supply, ToSupply::Landed(waiter, landed)));
             }
             ToCache::Unpin(files, who) => {
                 files.into_iter().for_each(|file| _ = room.core.unpin(FileId(file)));
@@ -94,6 +95,23 @@ impl<W: World> House<W> {
                 room.reserved.remove(&FileId(file));
                 room.core.cancel(FileId(file));
                 self.arbiter.post(Letter::Carrier(flight, ToCarrier::Abandoned));
+            }
+            ToCache::Raise { flight, file } => {
+                room.core.raise(FileId(file));
+                self.arbiter.post(Letter::Carrier(flight, ToCarrier::Raised));
+            }
+            ToCache::Expect { courier, expect } => {
+                expect.protect.iter().for_each(|object| room.core.protect(object));
+                let victims = expect.release.iter().filter_map(|o| room.core.release(o)).collect();
+                let fill = room.core.fill();
+                let fill = PoolFill {
+                    capacity_bytes: fill.capacity_bytes,
+                    entry_bytes: fill.entry_bytes,
+                    entries: fill.entries,
+                    inserts: fill.inserts,
+                };
+                self.let_go(cache, victims, false);
+                self.arbiter.reply(courier, Letter::Objects(ToObjects::Filled(cache, fill)));
             }
             ToCache::Rank(needs) => {
                 for (object, need) in needs {
@@ -132,7 +150,7 @@ impl<W: World> House<W> {
                         unused: false,
                         for_staging: false,
                     });
-                    let held = self.pools[usize::from(cache.0)].held(&object, file, false);
+                    let held = self.pools[usize::from(cache.0)].held(&object, file, false, false);
                     held.ok_or_else(|| "it was evicted at once".to_owned())
                 }
             };
@@ -161,7 +179,8 @@ impl<W: World> House<W> {
 
     fn tell_cached(&mut self, fact: Cached) {
         self.arbiter.post(Letter::Dispatch(ToDispatch::Cached(fact.clone())));
-        self.arbiter.post(Letter::Prefetch(ToPrefetch::Cached(fact)));
+        self.arbiter.post(Letter::Prefetch(ToPrefetch::Cached(fact.clone())));
+        self.arbiter.post(Letter::Objects(ToObjects::Cached(fact)));
     }
 }
 

@@ -1,14 +1,17 @@
 //! The room of dispatch, and those that learn and foresee: what `dispatch/actor.rs`, `predict/actor.rs`,
-//! `monitor/actor.rs` and `worker/roster_actor.rs` do.
+//! `predict/objects/actor.rs`, `monitor/actor.rs` and `worker/roster_actor.rs` do.
 
 use super::house::House;
-use super::letter::{Letter, ToDispatch, ToMonitor, ToPredict, ToPrefetch, ToRoster, ToWorker};
+use super::letter::{
+    Letter, ToCache, ToDispatch, ToMonitor, ToObjects, ToPredict, ToPrefetch, ToRoster, ToWorker,
+};
 use super::world::World;
 use crate::dispatch::{Action, Step};
-use crate::flow::Standings;
-use crate::message::{Assign, Foreseen};
+use crate::flow::{CacheId, Standings, WorkerId};
+use crate::message::{Assign, Expect, Foreseen, Lesson};
 use crate::monitor::Transfer;
 use crate::time::Span;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl<W: World> House<W> {
@@ -48,7 +51,9 @@ impl<W: World> House<W> {
         }
     }
 
+    /// Orders go out as they come; what others only hear of goes out at the end, in one letter each.
     fn carry_out(&mut self, step: Step) {
+        let (mut arrived, mut lessons, mut decisions) = (vec![], vec![], vec![]);
         for action in step.actions {
             match action {
                 Action::Assign { worker, task, token, factors } => {
@@ -58,42 +63,58 @@ impl<W: World> House<W> {
                 Action::Stop { worker, task, token } => {
                     self.arbiter.post(Letter::Worker(worker, ToWorker::Stop(task, token)));
                 }
-                Action::Arrived(a) => self.arbiter.post(Letter::Predict(ToPredict::Arrived(a))),
+                Action::Arrived(a) => arrived.push(a),
                 Action::Writing(w) => self.arbiter.post(Letter::Prefetch(ToPrefetch::Writing(w))),
                 Action::Learn { outcome, seq } => {
                     if seq.is_some() {
                         self.tally.ended(&outcome);
                     }
-                    let learned = ToWorker::Learned(outcome.clone());
-                    self.arbiter.post(Letter::Worker(outcome.worker, learned));
-                    self.arbiter.post(Letter::Predict(ToPredict::Learned(outcome.clone(), seq)));
-                    self.arbiter.post(Letter::Prefetch(ToPrefetch::Learned(outcome.clone())));
-                    self.arbiter.post(Letter::Monitor(ToMonitor::Learned(outcome)));
+                    lessons.push(Lesson { outcome, seq });
                 }
                 Action::Settled { .. } => {}
-                Action::Decided(decision) => self.log.push(decision),
+                Action::Decided(decision) => decisions.push(decision),
             }
         }
+        if !arrived.is_empty() {
+            self.arbiter.post(Letter::Prefetch(ToPrefetch::Arrived(arrived.clone())));
+            self.arbiter.post(Letter::Predict(ToPredict::Arrived(arrived)));
+        }
+        if !lessons.is_empty() {
+            let ran: BTreeSet<WorkerId> = lessons.iter().map(|l| l.outcome.worker).collect();
+            let lessons = Arc::new(lessons);
+            for worker in ran {
+                self.arbiter.post(Letter::Worker(worker, ToWorker::Learned(lessons.clone())));
+            }
+            self.arbiter.post(Letter::Predict(ToPredict::Learned(lessons.clone())));
+            self.arbiter.post(Letter::Prefetch(ToPrefetch::Learned(lessons.clone())));
+            self.arbiter.post(Letter::Monitor(ToMonitor::Learned(lessons)));
+        }
+        self.log.extend(decisions);
     }
 
     pub(super) fn to_predict(&mut self, m: ToPredict) {
+        let mut moved: BTreeSet<Arc<str>> = BTreeSet::new();
         match m {
-            ToPredict::Arrived(a) => {
-                self.predict.arrived(&a);
-                self.foresee(a.entity.as_ref());
+            ToPredict::Arrived(arrived) => {
+                for a in &arrived {
+                    self.predict.arrived(a);
+                    moved.extend(a.entity.clone());
+                }
             }
-            ToPredict::Learned(outcome, Some(seq)) => {
-                self.predict.learn(seq, &outcome);
-                self.foresee(outcome.entity.as_ref());
+            ToPredict::Learned(lessons) => {
+                for Lesson { outcome, seq } in lessons.iter() {
+                    let Some(seq) = seq else { continue };
+                    self.predict.learn(*seq, outcome);
+                    moved.extend(outcome.entity.clone());
+                }
             }
-            ToPredict::Learned(_, None) => {}
             ToPredict::Heated(heat) => self.predict.heated(heat),
             ToPredict::Stand(standings) => self.predict.stand(standings),
         }
+        moved.iter().for_each(|entity| self.foresee(entity));
     }
 
-    fn foresee(&mut self, entity: Option<&Arc<str>>) {
-        let Some(entity) = entity else { return };
+    fn foresee(&mut self, entity: &Arc<str>) {
         let foreseen = Foreseen {
             entity: entity.clone(),
             expected: self.predict.expected(entity, self.now),
@@ -102,10 +123,39 @@ impl<W: World> House<W> {
         self.arbiter.post(Letter::Prefetch(ToPrefetch::Foreseen(foreseen)));
     }
 
+    pub(super) fn to_objects(&mut self, m: ToObjects) {
+        match m {
+            ToObjects::Unforeseen(u) => {
+                let (expect, proposed) = self.histories[usize::from(u.cache.0)].asked(&u, self.now);
+                self.expect(u.cache, expect);
+                if !proposed.objects.is_empty() || !proposed.withdrawn.is_empty() {
+                    self.arbiter.post(Letter::Prefetch(ToPrefetch::Proposed(proposed)));
+                }
+            }
+            ToObjects::Declined(d) => {
+                let history = &mut self.histories[usize::from(d.cache.0)];
+                d.objects.iter().for_each(|object| history.declined(object));
+            }
+            ToObjects::Cached(c) => {
+                self.histories[usize::from(c.cache.0)].cached(&c.object, c.bytes, c.there);
+            }
+            ToObjects::Filled(cache, fill) => self.histories[usize::from(cache.0)].filled(fill),
+        }
+    }
+
+    /// Tells a cache what is expected; its answer comes back behind what was told before it.
+    pub(super) fn expect(&mut self, cache: CacheId, expect: Expect) {
+        let courier = self.arbiter.hire_courier();
+        self.post_cache(cache, ToCache::Expect { courier, expect });
+        self.arbiter.courier_waits(courier);
+    }
+
     pub(super) fn to_monitor(&mut self, m: ToMonitor) {
         match m {
             // The attempts of a replay are not sampled: what they used is known at their end.
-            ToMonitor::Learned(outcome) => self.monitor.outcome(&outcome, None),
+            ToMonitor::Learned(lessons) => {
+                lessons.iter().for_each(|l| self.monitor.outcome(&l.outcome, None));
+            }
             ToMonitor::Transferred(t) => self.monitor.transfer(&Transfer {
                 source: t.source,
                 place: t.place,

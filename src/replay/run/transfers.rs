@@ -1,7 +1,9 @@
 //! The prefetcher and its transfers: what `prefetch/actor.rs` and `prefetch/carry.rs` do, with the world's bytes.
 
 use super::house::{For, House};
-use super::letter::{Landed, Landing, Letter, ToCache, ToCarrier, ToMonitor, ToPrefetch, ToSupply, Unpinner};
+use super::letter::{
+    Landed, Landing, Letter, ToCache, ToCarrier, ToMonitor, ToObjects, ToPrefetch, ToSupply, Unpinner,
+};
 use super::world::{Brought, TransferId, World};
 use crate::message::Transferred;
 use crate::prefetch::core::{Action, Start};
@@ -32,11 +34,27 @@ pub(super) struct Carrier {
     state: State,
 }
 
+impl Carrier {
+    /// Whether it began as staging and a task waits for it now.
+    fn was_raised(&self) -> bool {
+        self.start.class == Class::Staging && self.class == Class::Demand
+    }
+}
+
 impl<W: World> House<W> {
     pub(super) fn to_prefetch(&mut self, m: ToPrefetch) {
         let (now, mut out) = (self.now, Vec::new());
         match m {
-            ToPrefetch::Demand { attempt, cache, inputs } => self.supply(attempt, cache, inputs),
+            ToPrefetch::Demand { attempt, cache, worker, inputs } => {
+                if let Some(a) = self.attempts.get(&attempt) {
+                    let about = a.about();
+                    let unforeseen = self.prefetch.unforeseen(cache, worker, about, &inputs);
+                    if let Some(u) = unforeseen {
+                        self.arbiter.post(Letter::Objects(ToObjects::Unforeseen(u)));
+                    }
+                }
+                self.supply(attempt, cache, inputs);
+            }
             ToPrefetch::Ended { flight, key, landing, ending } => {
                 self.carriers.remove(&flight);
                 self.prefetch.flown(flight, &key.object, ending, now, &mut out);
@@ -56,9 +74,13 @@ impl<W: World> House<W> {
                 return;
             }
             ToPrefetch::Plan(plan) => self.prefetch.planned(&plan, now, &mut out),
+            ToPrefetch::Arrived(arrived) => self.prefetch.arrived(&arrived),
+            ToPrefetch::Proposed(p) => self.prefetch.proposed(p, now, &mut out),
             ToPrefetch::Foreseen(f) => self.prefetch.foreseen(f, now, &mut out),
             ToPrefetch::Cached(fact) => self.prefetch.cached(&fact, now),
-            ToPrefetch::Learned(outcome) => self.prefetch.learned(&outcome, now),
+            ToPrefetch::Learned(lessons) => {
+                lessons.iter().for_each(|l| self.prefetch.learned(&l.outcome, now));
+            }
             ToPrefetch::Heated(heat) => self.prefetch.heated(heat),
             ToPrefetch::Tick => self.prefetch.tick(now, &mut out),
         }
@@ -82,11 +104,10 @@ impl<W: World> House<W> {
                     let Some(supply) = self.waiting.remove(&waiter) else { continue };
                     match self.landed.clone() {
                         Some(Landing::Pool(held)) => {
-                            let object = held.object;
-                            self.post_cache(
-                                key.pool,
-                                ToCache::Hold { object, supply, waiter, joined, staged },
-                            );
+                            let (courier, object) = (self.arbiter.hire_courier(), held.object);
+                            let hold = ToCache::Hold { courier, object, supply, waiter, joined, staged };
+                            self.post_cache(key.pool, hold);
+                            self.arbiter.courier_waits(courier);
                         }
                         Some(Landing::Private(bytes)) => {
                             self.tell_supply(supply, waiter, Landed::Private { bytes, joined });
@@ -103,6 +124,7 @@ impl<W: World> House<W> {
                 }
                 Action::Rank { cache, needs } => self.post_cache(cache, ToCache::Rank(needs)),
                 Action::Decided(decision) => self.log.push(decision),
+                Action::Declined(d) => self.arbiter.post(Letter::Objects(ToObjects::Declined(d))),
             }
         }
     }
@@ -142,6 +164,11 @@ impl<W: World> House<W> {
                 self.report(flight, Landing::Pool(held), Ending::Landed { bytes, ttfb: first_byte });
             }
             ToCarrier::Committed(Err(why)) => self.no_room(flight, why),
+            ToCarrier::Raised => {
+                let (State::Lands { bytes, .. }, Some(file)) = (&c.state, c.file) else { return };
+                let (pool, object, bytes) = (c.start.key.pool, c.start.key.object.clone(), *bytes);
+                self.post_cache(pool, ToCache::Commit { flight, file, object, bytes });
+            }
             ToCarrier::Abandoned => self.failed(flight),
         }
     }
@@ -184,7 +211,10 @@ impl<W: World> House<W> {
                 c.state = State::Lands { bytes, first_byte };
                 let (key, file) = (c.start.key.clone(), c.file);
                 self.tell_monitor(flight, began, bytes, Some(first_byte));
+                let raised = self.carriers[&flight].was_raised();
                 match file {
+                    // A task waits for it by now: it gives way to no forecast.
+                    Some(file) if raised => self.post_cache(key.pool, ToCache::Raise { flight, file }),
                     Some(file) => {
                         let object = key.object;
                         self.post_cache(key.pool, ToCache::Commit { flight, file, object, bytes });

@@ -8,10 +8,11 @@ use super::*;
 use crate::cache::actor::CacheActor;
 use crate::cache::files::Files;
 use crate::daemon::diary::{Diary, Follow};
-use crate::dispatch::actor::{DispatchActor, Peers as DispatchPeers, Submit};
+use crate::dispatch::actor::{DispatchActor, Peers as DispatchPeers, Submit, WorkerPeer};
 use crate::flow::{CacheId, Ending, SourceId, TaskId, Usage, WorkerId};
 use crate::monitor::actor::{Counters, MonitorActor, Round};
 use crate::predict::actor::PredictActor;
+use crate::predict::objects::actor::ObjectsActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
 use crate::prefetch::carry::{Mover, Progress};
 use crate::prefetch::source::{Error, Meta};
@@ -136,9 +137,8 @@ impl Counters for Actors {
 
 /// Runs a script through the actors; all decisions.
 fn rehearse(script: &Arc<Script>, settings: &Settings) -> Vec<Decision> {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
-    };
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let system = System::with_tokio_rt(runtime);
     system.block_on(play(script.clone(), *settings))
 }
@@ -212,11 +212,13 @@ async fn cast(
     let (monitor_ctx, roster_ctx) = (Context::<MonitorActor>::new(), Context::<RosterActor>::new());
     let (dispatch, prefetch) = (dispatch_ctx.address(), prefetch_ctx.address());
     let (monitor, roster) = (monitor_ctx.address(), roster_ctx.address());
+    let objects_ctx = Context::<ObjectsActor>::new();
+    let objects = objects_ctx.address();
     let predict = PredictActor::new(
         cores.predict,
         clock,
         vec![prefetch.clone().recipient()],
-        Box::new(|_, _| {}),
+        Box::new(|_, _, _| {}),
         Span::from_secs(86_400),
     )
     .start();
@@ -226,12 +228,18 @@ async fn cast(
         .enumerate()
         .map(|(i, core)| {
             let (files, _) = Files::open(&dir.join(format!("pool-{i}")), &BTreeSet::new()).unwrap();
-            let told = vec![dispatch.clone().recipient(), prefetch.clone().recipient()];
+            let told =
+                vec![dispatch.clone().recipient(), prefetch.clone().recipient(), objects.clone().recipient()];
             let (id, nothing) = (CacheId(i as u16), crate::flow::Map::default());
             let keeper = Box::new(|_| {});
             CacheActor::new(id, core, nothing, Arc::new(files), clock, keeper, told, Slow::Inline).start()
         })
         .collect();
+    let expecting = caches.iter().map(|c| c.clone().recipient()).collect();
+    let proposing = prefetch.clone().recipient();
+    let rarely = Span::from_secs(86_400);
+    let nowhere = Box::new(|_, _| {});
+    objects_ctx.run(ObjectsActor::new(cores.histories, expecting, proposing, clock, nowhere, rarely));
     let workers: Vec<Addr<WorkerActor>> = cores
         .profiles
         .into_iter()
@@ -253,17 +261,17 @@ async fn cast(
             WorkerActor::new(shared, 1, profile, Smoothing::default(), told, keeper).start()
         })
         .collect();
-    let of = |w: &Addr<WorkerActor>| (w.clone().recipient(), w.clone().recipient(), w.clone().recipient());
+    let of = |w: &Addr<WorkerActor>| WorkerPeer::Here {
+        assign: w.clone().recipient(),
+        stop: w.clone().recipient(),
+        learned: w.clone().recipient(),
+    };
     let peers = DispatchPeers {
         workers: workers.iter().map(of).collect(),
-        arrived: vec![predict.clone().recipient()],
+        arrived: vec![prefetch.clone().recipient(), predict.clone().recipient()],
         plan: vec![prefetch.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
-        learned: vec![
-            predict.clone().recipient(),
-            prefetch.clone().recipient(),
-            monitor.clone().recipient(),
-        ],
+        learned: vec![predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()],
         decisions: vec![diary.clone().recipient()],
     };
     let record = Box::new(|_, done: crate::dispatch::actor::Recorded| done(Ok(())));
@@ -279,18 +287,18 @@ async fn cast(
         private,
         monitor: monitor.clone().recipient(),
         decisions: diary.clone().recipient(),
+        unforeseen: objects.clone().recipient(),
+        declined: objects.clone().recipient(),
     };
     let mut prefetch_actor = Some(PrefetchActor::new(peers, clock, cores.prefetch));
-    let told =
-        vec![dispatch.clone().recipient(), predict.clone().recipient(), prefetch.clone().recipient()];
+    let told = vec![dispatch.clone().recipient(), predict.clone().recipient(), prefetch.clone().recipient()];
     let counters = Box::new(Actors(outside.clone()));
     let nothing = Box::new(|_, _| {});
     let mut monitor_actor =
         Some(MonitorActor::new(cores.monitor, clock, counters, told, nothing, Slow::Inline));
     let told = vec![dispatch.clone().recipient(), predict.clone().recipient()];
     let mut roster_actor = Some(RosterActor::new(cores.roster, told));
-    let mut contexts =
-        (Some(dispatch_ctx), Some(prefetch_ctx), Some(monitor_ctx), Some(roster_ctx));
+    let mut contexts = (Some(dispatch_ctx), Some(prefetch_ctx), Some(monitor_ctx), Some(roster_ctx));
     for (tick, phase) in PHASES {
         tokio::time::sleep_until(curtain + phase.to_std()).await;
         match tick {
@@ -323,13 +331,13 @@ fn check(trace: &Trace, options: &Options, staging: bool) -> Vec<Decision> {
     let settings = options.settings(&script, staging);
     let replayed = replay(&script, &settings);
     let end = replayed.last().map_or(Time::ZERO, |d| d.at);
-    let rehearsed: Vec<Decision> =
-        rehearse(&script, &settings).into_iter().filter(|d| d.at <= end).collect();
+    let rehearsed: Vec<Decision> = rehearse(&script, &settings).into_iter().filter(|d| d.at <= end).collect();
     let line = |d: Option<&Decision>| d.map_or("nothing".to_owned(), |d| serde_json::to_string(d).unwrap());
     for i in 0..replayed.len().max(rehearsed.len()) {
         let (a, b) = (line(replayed.get(i)), line(rehearsed.get(i)));
         if a != b {
-            let before: Vec<String> = replayed[i.saturating_sub(12)..i].iter().map(|d| line(Some(d))).collect();
+            let before: Vec<String> =
+                replayed[i.saturating_sub(12)..i].iter().map(|d| line(Some(d))).collect();
             let after = |of: &[Decision]| {
                 of[i.min(of.len())..].iter().take(6).map(|d| line(Some(d))).collect::<Vec<_>>().join("\n")
             };
@@ -384,8 +392,7 @@ fn actors_and_replay_decide_the_same_on_real_traces() {
         return;
     };
     for (name, rows) in [("wfinstances_dev", 700), ("helpdesk_4tu", 300)] {
-        let mut trace =
-            piece(Trace::read(&Path::new(&folder).join(format!("{name}.csv.gz"))).unwrap(), rows);
+        let mut trace = piece(Trace::read(&Path::new(&folder).join(format!("{name}.csv.gz"))).unwrap(), rows);
         if name == "helpdesk_4tu" {
             // Days lie between its events; the actors look at the clock fifty times a second all the while.
             trace.rows.iter_mut().for_each(|r| r.time = Time::from_us(r.time.as_us() / 100_000));
@@ -411,11 +418,7 @@ fn actors_and_replay_decide_the_same_on_the_staging_workload() {
     let options = Options {
         workers: 4,
         capacity: Capacity::Share(0.2),
-        link: LinkSettings {
-            rtt: Span::from_ms(40),
-            bytes_per_s: 125e6,
-            connection_bytes_per_s: 20e6,
-        },
+        link: LinkSettings { rtt: Span::from_ms(40), bytes_per_s: 125e6, connection_bytes_per_s: 20e6 },
         connections: 6,
         ..options()
     };
