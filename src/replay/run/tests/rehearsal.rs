@@ -15,7 +15,7 @@ use crate::predict::actor::PredictActor;
 use crate::predict::objects::actor::ObjectsActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
 use crate::prefetch::carry::{Mover, Progress};
-use crate::prefetch::source::{Error, Meta};
+use crate::prefetch::source::{self, Error, Meta, Source};
 use crate::prefetch::transfer::{Failed, Handle, Landed, Order};
 use crate::replay::run::time::{PHASES, Tick, Turns};
 use crate::replay::run::world::{Brought, Happening, TransferId};
@@ -153,7 +153,7 @@ async fn play(script: Arc<Script>, settings: Settings) -> Vec<Decision> {
     let dir = tempfile::tempdir().unwrap();
     let (dispatch, diary) = cast(&script, &settings, &outside, dir.path().to_owned(), curtain).await;
 
-    let mut turns = Turns::new(GRAIN, super::super::cores::MONITOR_EVERY);
+    let mut turns = Turns::new(GRAIN, cores::MONITOR_EVERY);
     loop {
         let (next, spent) = {
             let inner = outside.inner();
@@ -279,8 +279,14 @@ async fn cast(
     let mut dispatch_actor = Some(DispatchActor::new(cores.dispatch, clock, record, peers, fatal));
     let private = dir.join("private");
     std::fs::create_dir(&private).unwrap();
+    let kind = source::Kind::File { path: dir };
+    let source = source::Settings {
+        consistency: source::Consistency::Immutable,
+        ..source::Settings::new(script::SOURCE, kind, crate::flow::CellId(0))
+    };
+    let source = Source::open(source, source::Credentials::default(), clock).unwrap();
     let peers = PrefetchPeers {
-        sources: vec![],
+        sources: vec![Arc::new(source)],
         mover: actors.clone(),
         caches: caches.iter().map(crate::daemon::wiring::pool_of).collect(),
         places: script.places.clone(),
