@@ -18,6 +18,7 @@ mod log;
 mod predict;
 mod progress;
 pub mod replay;
+mod replay_run;
 mod savings;
 mod say;
 mod screen;

@@ -135,13 +135,16 @@ pub struct Run {
     /// How many workers of one slot there are, 1 to 10000.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub workers: u16,
-    /// Whether to stage.
-    #[arg(long, value_enum, default_value_t = Switch::On)]
-    pub staging: Switch,
-    /// How large each worker's pool is: a share of the trace's bytes, or a size.
-    #[arg(long, default_value = "20%", value_parser = args::capacity)]
+    /// With staging, or without; both, and what staging would have saved, if it is not given.
+    #[arg(long, value_enum)]
+    pub staging: Option<Switch>,
+    /// How many pools there are, 1 to 10000; workers are dealt out to them in turn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub pools: u16,
+    /// How large each pool is: a share of the bytes of all objects in the trace, or a size.
+    #[arg(long, visible_alias = "cache", default_value = "20%", value_parser = args::capacity)]
     pub capacity: Capacity,
-    /// What is evicted first.
+    /// What is evicted first of what no forecast needs.
     #[arg(long, value_enum, default_value_t = Policy::Lru)]
     pub policy: Policy,
     /// Time to the first byte of a transfer.
@@ -150,6 +153,15 @@ pub struct Run {
     /// Bytes a second of all transfers together.
     #[arg(long, default_value = "1GB/s", value_parser = args::bytes_per_s)]
     pub bandwidth: u64,
+    /// Bytes a second of one connection; as much as all together if it is not given.
+    #[arg(long, value_parser = args::bytes_per_s)]
+    pub connection_bandwidth: Option<u64>,
+    /// How many connections to the source there may be, 1 to 1000.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub connections: u16,
+    /// Write every decision to this file, one JSON object a line; needs --staging.
+    #[arg(long, value_name = "FILE", requires = "staging")]
+    pub decisions: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -163,9 +175,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Types(a) => types(a),
         What::Objects(a) => objects(a),
-        What::Run(_) => {
-            anyhow::bail!("`replay run` is not there yet; `replay types` and `replay objects` are")
-        }
+        What::Run(a) => super::replay_run::run(&a),
     }
 }
 

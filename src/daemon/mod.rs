@@ -2,7 +2,7 @@
 
 pub mod backend;
 mod crew;
-mod diary;
+pub(crate) mod diary;
 #[cfg(test)]
 mod heat_tests;
 mod keep;
@@ -14,7 +14,7 @@ mod record;
 mod serve;
 mod setup;
 mod upkeep;
-mod wiring;
+pub(crate) mod wiring;
 
 pub use lock::{Lock, LockError};
 pub use serve::{Overrides, serve};

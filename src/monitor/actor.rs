@@ -12,6 +12,7 @@ use super::{
 };
 use crate::flow::{Heat, Map, Place, Plan, SourceId, TaskId};
 use crate::message::{Attached, Began, Fact, Foreseen, Learned, RoundTrip, Transferred};
+use crate::slow::Slow;
 use crate::task::{Catalogue, Places, derived_inputs};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
@@ -51,11 +52,39 @@ pub struct Look(pub Question);
 #[rtype(result = "()")]
 pub struct KeepSeries;
 
+/// What one round read.
+pub struct Round {
+    /// The host's counters.
+    pub host: Result<HostSample, super::sample::Error>,
+    /// What process groups have used, by their numbers.
+    pub groups: BTreeMap<u32, GroupSample>,
+    /// Processor time that it took.
+    pub cost: Span,
+}
+
+/// Who reads counters: the kernel's, or in a rehearsal the world's.
+pub trait Counters: Send {
+    /// Reads the host's counters, and those of these process groups.
+    fn read(&mut self, groups: &[u32]) -> Round;
+}
+
+impl Counters for Sampler {
+    fn read(&mut self, groups: &[u32]) -> Round {
+        let before = thread_cpu();
+        let host = self.host();
+        let groups = self.groups(groups);
+        let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
+        Round { host, groups, cost }
+    }
+}
+
 /// The actor.
 pub struct MonitorActor {
     core: Monitor,
     clock: Clock,
-    sampler: Option<Sampler>,
+    /// With its round while there is one.
+    counters: Option<Box<dyn Counters>>,
+    slow: Slow,
     told: Vec<Recipient<Fact<Heat>>>,
     keeper: SeriesKeeper,
     catalogue: Arc<Catalogue>,
@@ -68,28 +97,23 @@ pub struct MonitorActor {
     warned: bool,
 }
 
-/// What one round read.
-struct Round {
-    sampler: Sampler,
-    host: Result<HostSample, super::sample::Error>,
-    groups: BTreeMap<u32, GroupSample>,
-    cost: Span,
-}
-
 impl MonitorActor {
     /// `told` hear the heat; series that were on disk are in the core already. Task types and places tell where
     /// the load of a forecast falls.
     pub fn new(
         core: Monitor,
         clock: Clock,
+        counters: Box<dyn Counters>,
         told: Vec<Recipient<Fact<Heat>>>,
         keeper: SeriesKeeper,
         (catalogue, objects): (Arc<Catalogue>, Arc<Places>),
+        slow: Slow,
     ) -> MonitorActor {
         MonitorActor {
             core,
             clock,
-            sampler: Some(Sampler::default()),
+            counters: Some(counters),
+            slow,
             told,
             keeper,
             catalogue,
@@ -103,21 +127,21 @@ impl MonitorActor {
     }
 
     fn sample(&mut self, ctx: &mut Context<Self>) {
-        let Some(mut sampler) = self.sampler.take() else { return };
+        let Some(mut counters) = self.counters.take() else { return };
         let groups: Vec<u32> = self.groups.values().copied().collect();
-        let read = tokio::task::spawn_blocking(move || {
-            let before = thread_cpu();
-            let host = sampler.host();
-            let groups = sampler.groups(&groups);
-            let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
-            Round { sampler, host, groups, cost }
+        let read = self.slow.run(move || {
+            let round = counters.read(&groups);
+            (counters, round)
         });
-        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
-            let next = match round {
-                Ok(round) => actor.take(round),
+        ctx.spawn(read.into_actor(self).map(|read, actor, ctx| {
+            let next = match read {
+                Ok((counters, round)) => {
+                    actor.counters = Some(counters);
+                    actor.take(round)
+                }
                 Err(error) => {
                     tracing::error!(%error, "a sampling round panicked");
-                    actor.sampler = Some(Sampler::default());
+                    actor.counters = Some(Box::new(Sampler::default()));
                     actor.core.settings().interval
                 }
             };
@@ -141,7 +165,6 @@ impl MonitorActor {
                 self.core.children(now, *task, *sample);
             }
         }
-        self.sampler = Some(round.sampler);
         let next = self.core.round(now, round.cost + self.own);
         let heat = self.core.heat(now);
         for p in &self.told {

@@ -109,6 +109,18 @@ impl Handle {
     pub fn stop(&self) {
         self.stop.cancel();
     }
+    /// As what it is to be paced, now and later.
+    pub fn classes(&self) -> watch::Receiver<Class> {
+        self.class.subscribe()
+    }
+    /// Whether it is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+    /// Waits until it is to end.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
 }
 
 /// Runs one transfer to its end. `progress` is told bytes there and length, in steps of a megabyte or 100 ms. To

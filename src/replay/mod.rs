@@ -5,6 +5,7 @@ mod link;
 pub mod objects;
 pub mod online;
 mod reach;
+pub mod run;
 pub mod summary;
 pub mod trace;
 pub mod types;

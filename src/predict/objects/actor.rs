@@ -8,7 +8,7 @@
 
 use super::pool::PoolHistory;
 use crate::flow::CacheId;
-use crate::message::{Cached, Declined, Expect, Fact, Proposed, Unforeseen};
+use crate::message::{Cached, Declined, Expect, Fact, PoolFill, Proposed, Unforeseen};
 use crate::predict::actor::Snapshot;
 use crate::time::{Clock, Span};
 use actix::prelude::*;
@@ -69,12 +69,13 @@ impl ObjectsActor {
     /// Tells a cache what is expected, and hears how full it is.
     fn expect(&mut self, cache: CacheId, expect: Expect, ctx: &mut Context<Self>) {
         let Some(to) = self.caches.get(usize::from(cache.0)) else { return };
-        let told = to.send(expect).into_actor(self).map(move |fill, actor, _| {
-            if let (Ok(fill), Some(pool)) = (fill, actor.pool(cache)) {
-                pool.filled(fill);
+        let (told, addr) = (to.send(expect), ctx.address());
+        // The answer comes back as a message, behind what was told before it.
+        actix_rt::spawn(async move {
+            if let Ok(fill) = told.await {
+                let _ = addr.send(Filled(cache, fill)).await;
             }
         });
-        ctx.spawn(told);
     }
 
     fn snapshot(&mut self) {
@@ -107,6 +108,20 @@ impl Handler<Fact<Unforeseen>> for ObjectsActor {
         if !proposed.objects.is_empty() || !proposed.withdrawn.is_empty() {
             // Who has no room stages nothing of it; the proposals end by themselves.
             let _ = self.prefetch.try_send(Fact(proposed));
+        }
+    }
+}
+
+/// How full a cache is.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Filled(CacheId, PoolFill);
+
+impl Handler<Filled> for ObjectsActor {
+    type Result = ();
+    fn handle(&mut self, msg: Filled, _: &mut Context<Self>) {
+        if let Some(pool) = self.pool(msg.0) {
+            pool.filled(msg.1);
         }
     }
 }
