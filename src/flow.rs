@@ -215,6 +215,8 @@ pub enum Ending {
     },
     /// The worker or the daemon died under it.
     Lost,
+    /// Its worker gave it back undone.
+    Released,
     /// A task that it waited for did not get done.
     DependencyFailed {
         /// Which task.
@@ -237,11 +239,16 @@ impl fmt::Display for Ending {
             Ending::Signalled { signal } => write!(f, "ended by signal {signal}"),
             Ending::TimedOut => f.write_str("time limit ran out"),
             Ending::Cancelled => f.write_str("cancelled"),
+            // Most errors of sources name their object themselves.
+            Ending::MissingInput { object, error } if error.starts_with(object.as_str()) => {
+                write!(f, "input {error}")
+            }
             Ending::MissingInput { object, error } => write!(f, "input {object} could not be had: {error}"),
             Ending::InputModified { object } => write!(f, "the task changed its input {object}"),
             Ending::OutputFailed { object, error } => write!(f, "output {object} was not published: {error}"),
             Ending::SpawnFailed { error } => write!(f, "could not be started: {error}"),
             Ending::Lost => f.write_str("its worker was lost"),
+            Ending::Released => f.write_str("its worker gave it back"),
             Ending::DependencyFailed { task } => {
                 write!(f, "task {task}, which it waited for, did not get done")
             }

@@ -37,6 +37,37 @@ pub struct Assign {
     pub slot: u32,
 }
 
+/// Attempts for an outside worker; their ends come back as its turns.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Give(pub Vec<Assign>);
+
+/// An attempt that an outside worker gave back undone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Released {
+    /// Which task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub token: Token,
+    /// The next attempt does not start before.
+    pub not_before: Time,
+}
+
+/// What an outside worker did and asks for: the one request that goes up the line. Answered with what it is
+/// given, when all of it is durable. Dispatch waits for no outside worker, so nobody waits in a circle.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "Vec<Assign>")]
+pub struct Turn {
+    /// Who.
+    pub worker: WorkerId,
+    /// Attempts that ended.
+    pub ended: Vec<Arc<Outcome>>,
+    /// Attempts that were given back.
+    pub released: Vec<Released>,
+    /// How many more attempts it asks for; negative: it does not want those any more.
+    pub asks: i64,
+}
+
 /// End an attempt: its whole process group.
 #[derive(Message, Clone, Copy, Debug)]
 #[rtype(result = "()")]
@@ -47,10 +78,14 @@ pub struct Stop {
     pub token: Token,
 }
 
-/// An attempt's end, once it is on record. A fact: it goes to all who learn.
+/// Attempts that ended, once they are on record, in its order. A fact: it goes to all who learn.
 #[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
-pub struct Learned {
+pub struct Learned(pub Arc<Vec<Lesson>>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lesson {
     /// The attempt.
     pub outcome: Arc<Outcome>,
     /// Its number in the record, if the task has ended with it; retries have none and teach no predictor.
@@ -336,6 +371,23 @@ pub struct Began {
     /// Number of its process group, once known.
     pub group: Option<i32>,
 }
+
+/// An outside worker is there, or has changed: those who keep something for each worker make room for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attached {
+    /// Which; follows the workers that are known.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which types it runs.
+    pub types: Vec<TypeId>,
+    /// Its cache.
+    pub cache: CacheId,
+}
+
+/// An outside worker says how long its last heartbeat took there and back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundTrip(pub WorkerId, pub Span);
 
 /// Which tasks an entity is expected to bring; replaces what was said of it before.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 //! sending messages to them.
 
 use super::error::Error;
-use super::wire;
+use super::{outside, wire};
 use crate::draw::Heatmap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,6 +48,14 @@ pub trait Backend: Send + Sync + 'static {
     async fn why_worker(&self, worker: String) -> Result<wire::Why, Error>;
     /// All workers.
     async fn workers(&self) -> Result<Vec<wire::Worker>, Error>;
+    /// Begins a session of an outside worker.
+    async fn attach(&self, order: outside::Attach) -> Result<outside::Session, Error>;
+    /// Takes back what an outside worker did and gives it more. Dropped when its connection closes.
+    async fn next(&self, worker: String, order: outside::Next) -> Result<outside::NextAnswer, Error>;
+    /// An outside worker lives.
+    async fn heartbeat(&self, worker: String, beat: outside::Heartbeat) -> Result<outside::Beaten, Error>;
+    /// Ends a session of an outside worker.
+    async fn leave(&self, worker: String, session: u64) -> Result<(), Error>;
     /// One worker's profile.
     async fn profile(&self, worker: String) -> Result<Vec<wire::ProfileLine>, Error>;
     /// What comes next.

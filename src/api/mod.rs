@@ -11,6 +11,7 @@ pub mod backend;
 pub mod error;
 pub mod listen;
 mod near;
+pub mod outside;
 mod patience;
 pub mod roles;
 pub mod routes;

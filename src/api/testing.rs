@@ -4,6 +4,7 @@
 use super::backend::{Backend, LogPart};
 use super::error::Error;
 use super::listen::{Listener, Place, Settings, Socket, serve};
+use super::outside;
 use super::wire::*;
 use crate::draw::{Columns, Heatmap, Row, Unit};
 use crate::flow::{Factors, Found, InputUse, ObjectName};
@@ -227,6 +228,18 @@ impl Backend for Memory {
         }
         Ok(submits.into_iter().map(|s| Memory::accept(&mut state, s)).collect())
     }
+    async fn attach(&self, order: outside::Attach) -> Result<outside::Session, Error> {
+        Ok(outside::Session { name: order.name, session: 1, lease_s: order.lease_s.unwrap_or(30.0) })
+    }
+    async fn next(&self, _: String, _: outside::Next) -> Result<outside::NextAnswer, Error> {
+        Ok(outside::NextAnswer::default())
+    }
+    async fn heartbeat(&self, _: String, _: outside::Heartbeat) -> Result<outside::Beaten, Error> {
+        Ok(outside::Beaten::default())
+    }
+    async fn leave(&self, _: String, _: u64) -> Result<(), Error> {
+        Ok(())
+    }
     async fn tasks(&self, filter: TaskFilter) -> Result<Vec<Task>, Error> {
         let state = self.state();
         let fits = |t: &&Task| {
@@ -340,6 +353,7 @@ impl Backend for Memory {
             .collect();
         Ok(vec![Worker {
             name: "fast".into(),
+            outside: false,
             slots: 4,
             running,
             cache: "ssd".into(),
@@ -382,7 +396,7 @@ impl Backend for Memory {
                 context: "last two types".into(),
                 weight: 0.41,
                 task_type: "copy".into(),
-                count: 118.0,
+                count: Some(118.0),
             }],
             calibration: vec![CalibrationBin {
                 from: 0.7,
@@ -410,6 +424,7 @@ impl Backend for Memory {
                 p: 0.84,
                 due_in_s: 4.0,
             }],
+            next: vec![NextTask { task_type: "verify".into(), entity: "vol-1".into(), p: 0.6 }],
             known: vec![RunningTask { id: 1, task_type: "copy".into(), entity: Some("vol-1".into()) }],
             explain,
         })

@@ -212,6 +212,9 @@ pub struct Worker {
     pub name: String,
     /// How many attempts it can run at once.
     pub slots: u32,
+    /// Whether it is a program of its own that asks for work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
     /// What it runs now.
     pub running: Vec<RunningTask>,
     /// Its cache.
@@ -319,6 +322,10 @@ pub struct Prediction {
     pub other: f64,
     /// Which tasks, not yet submitted, are expected: most likely first.
     pub expected: Vec<ExpectedTask>,
+    /// Which entity comes with which type as the very next task of the worker or the host, most likely first;
+    /// nothing for an entity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<NextTask>,
     /// Tasks that are known already and come before them: queued for this worker.
     pub known: Vec<RunningTask>,
     /// What it is made of; with `explain` only.
@@ -359,6 +366,18 @@ pub struct ExpectedTask {
     pub due_in_s: f64,
 }
 
+/// An entity and a type that are expected together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NextTask {
+    /// The type.
+    #[serde(rename = "type")]
+    pub task_type: String,
+    /// The entity.
+    pub entity: String,
+    /// Probability that the next task is of this type and about this entity.
+    pub p: f64,
+}
+
 /// What a prediction is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explain {
@@ -366,7 +385,7 @@ pub struct Explain {
     pub exponents: [f64; 3],
     /// Whether they are learned or kept at 1.
     pub exponents_learned: bool,
-    /// Which contexts spoke loudest: name, weight, and the type it speaks for.
+    /// Which contexts spoke loudest about the likeliest type by history.
     pub contexts: Vec<ContextVoice>,
     /// Reliability of recent predictions, by bin of confidence.
     pub calibration: Vec<CalibrationBin>,
@@ -379,13 +398,14 @@ pub struct Explain {
 pub struct ContextVoice {
     /// What it looks at.
     pub context: String,
-    /// Its weight in the pool.
+    /// What it added to the logarithm of that type's score: above zero speaks for it.
     pub weight: f64,
-    /// The type it favours.
+    /// The type it raises most.
     #[serde(rename = "type")]
     pub task_type: String,
-    /// How often it has been seen.
-    pub count: f64,
+    /// Tasks counted after it, after forgetting; nothing for what does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<f64>,
 }
 
 /// One bin of a reliability table.

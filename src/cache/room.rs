@@ -11,6 +11,8 @@ use crate::time::Time;
 /// A forecast entry gives way only to a need nearer than this share of its own distance: without the margin
 /// two objects of nearly equal distance would be fetched in turns.
 const ADMIT_SHARE: f64 = 0.8;
+/// The same once its bytes are there: the fetch is paid for, so the nearer need stays.
+const KEEP_SHARE: f64 = 1.0;
 
 /// Room that was found.
 struct Plan {
@@ -47,7 +49,7 @@ impl CacheCore {
         now: Time,
     ) -> Result<(FileId, Came, Vec<Victim>), Refusal> {
         let came = self.came(object, bytes, purpose);
-        let plan = self.plan_room(bytes, purpose, now)?;
+        let plan = self.plan_room(bytes, purpose, ADMIT_SHARE, now)?;
         let mut victims = vec![];
         if came == Came::Learned && self.limits.learning {
             self.make_staged_room(bytes, &mut victims);
@@ -69,11 +71,20 @@ impl CacheCore {
     /// # Errors
     /// [`Refusal`].
     pub fn resize(&mut self, file: FileId, bytes: u64, now: Time) -> Result<Vec<Victim>, Refusal> {
+        self.resize_within(file, bytes, ADMIT_SHARE, now)
+    }
+    fn resize_within(
+        &mut self,
+        file: FileId,
+        bytes: u64,
+        share: f64,
+        now: Time,
+    ) -> Result<Vec<Victim>, Refusal> {
         let Some(r) = self.reserved.get(&file) else { return Err(Refusal::NotReserved) };
         let (old, purpose, learned) = (r.bytes, r.purpose, r.came == Came::Learned);
         let mut victims = vec![];
         if bytes > old {
-            let plan = self.plan_room(bytes - old, purpose, now)?;
+            let plan = self.plan_room(bytes - old, purpose, share, now)?;
             self.make_room(plan, &mut victims);
         }
         self.reserved_bytes = self.reserved_bytes - old + bytes;
@@ -125,7 +136,7 @@ impl CacheCore {
         etag: Option<String>,
         now: Time,
     ) -> Result<Vec<Victim>, Refusal> {
-        let resized = self.resize(file, bytes, now);
+        let resized = self.resize_within(file, bytes, KEEP_SHARE, now);
         let Some(r) = self.take_reservation(file) else { return Err(Refusal::NotReserved) };
         let mut victims = resized?;
         victims.extend(self.land(r, file, bytes, etag, now));
@@ -197,7 +208,7 @@ impl CacheCore {
     }
     /// Who has to leave so that `bytes` more fit. Nobody has left yet; the chosen forecast entries are out of
     /// the rank already.
-    fn plan_room(&mut self, bytes: u64, purpose: Purpose, now: Time) -> Result<Plan, Refusal> {
+    fn plan_room(&mut self, bytes: u64, purpose: Purpose, share: f64, now: Time) -> Result<Plan, Refusal> {
         if bytes > self.limit_bytes {
             return Err(Refusal::TooLarge { bytes, limit_bytes: self.limit_bytes });
         }
@@ -205,7 +216,7 @@ impl CacheCore {
         let wanted = self.held_bytes().saturating_sub(hold_at_most);
         let unranked = self.segments.free_bytes();
         let ranked = match wanted > unranked {
-            true => self.choose_ranked(wanted - unranked, bytes, purpose, now)?,
+            true => self.choose_ranked(wanted - unranked, bytes, purpose, share, now)?,
             false => vec![],
         };
         Ok(Plan { hold_at_most, ranked })
@@ -227,6 +238,7 @@ impl CacheCore {
         wanted: u64,
         bytes: u64,
         purpose: Purpose,
+        share: f64,
         now: Time,
     ) -> Result<Vec<Slot>, Refusal> {
         let distance_s = match purpose {
@@ -245,7 +257,7 @@ impl CacheCore {
                     (self.limit_bytes + self.segments.free_bytes() + found).saturating_sub(self.held_bytes());
                 break Refusal::Held { bytes, evictable_bytes };
             };
-            if purpose != Purpose::Demand && victim_distance_s * ADMIT_SHARE <= distance_s {
+            if purpose != Purpose::Demand && victim_distance_s * share <= distance_s {
                 break Refusal::NeededSooner { victim_distance_s, distance_s };
             }
             let r = self.resident(slot);

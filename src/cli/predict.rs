@@ -37,6 +37,15 @@ pub(super) async fn run(args: Args, s: &mut Session<'_>) -> anyhow::Result<Exit>
 /// A prediction as tables.
 pub(super) fn text(prediction: &Prediction, look: &Look) -> String {
     let mut text = format!("next task of {}\n\n{}", prediction.of, types(prediction, look));
+    if !prediction.next.is_empty() {
+        let mut table = Table::new(look, &["THE VERY NEXT TASK", "ENTITY", ">P"]);
+        for n in &prediction.next {
+            let p = format!("{} {}", say::share(n.p), bar(n.p));
+            table.row([n.task_type.clone(), n.entity.clone(), p]);
+        }
+        text.push('\n');
+        text.push_str(&table.text());
+    }
     if !prediction.known.is_empty() {
         text.push_str("\nknown already, and before it:\n");
         for task in &prediction.known {
@@ -94,17 +103,17 @@ fn explained(e: &Explain, look: &Look) -> String {
         e.log_loss_bits
     );
     if !e.contexts.is_empty() {
-        let mut table = Table::new(look, &["CONTEXT", ">WEIGHT", "SPEAKS FOR", ">SEEN"]);
+        let mut table = Table::new(look, &["CONTEXT", ">SAYS", "SPEAKS FOR", ">SEEN"]);
         for c in &e.contexts {
-            let seen = format!("{:.0}", c.count);
-            table.row([c.context.clone(), format!("{:.2}", c.weight), c.task_type.clone(), seen]);
+            let seen = c.count.map_or_else(String::new, |n| format!("{n:.0}"));
+            table.row([c.context.clone(), format!("{:+.2}", c.weight), c.task_type.clone(), seen]);
         }
         text.push('\n');
         text.push_str(&table.text());
     }
     if !e.calibration.is_empty() {
         let mut table = Table::new(look, &["CONFIDENCE", ">FORECASTS", ">MEAN", ">CAME TRUE"]);
-        for b in &e.calibration {
+        for b in e.calibration.iter().filter(|b| b.count > 0.0) {
             let range = format!("{} to {}", say::share(b.from), say::share(b.to));
             let count = format!("{:.0}", b.count);
             table.row([range, count, say::share(b.confidence), say::share(b.came_true)]);

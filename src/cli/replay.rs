@@ -3,6 +3,7 @@
 use super::args::{self, Capacity};
 use super::screen::Look;
 use super::table::Table;
+use crate::predict;
 use crate::replay::{self, baseline::Baseline};
 use crate::time::Span;
 use std::path::PathBuf;
@@ -57,6 +58,9 @@ pub struct Types {
     /// Foretell the next task of each worker, from what was known when its previous one ended.
     #[arg(long)]
     pub per_worker: bool,
+    /// Size the models as `predict.memory` does for all four of them [default: what 12MiB gives].
+    #[arg(long, value_name = "SIZE", value_parser = args::memory, conflicts_with = "baseline")]
+    pub memory: Option<u64>,
     /// Do not tell the model which types there are.
     #[arg(long)]
     pub open_alphabet: bool,
@@ -177,11 +181,12 @@ fn types(a: Types) -> anyhow::Result<ExitCode> {
         known_worker: a.known_worker,
         per_worker: a.per_worker,
         open_alphabet: a.open_alphabet,
-        ..replay::types::Options::default()
+        settings: a.memory.map_or_else(Default::default, predict::types::Settings::within),
     };
     let report = replay::types::measure(&a.traces, &options)?;
+    let lacks = if a.per_worker { "fewer than two workers" } else { "no task, or no worker" };
     for name in &report.left_out {
-        eprintln!("{name}: left out, it has fewer than two workers");
+        eprintln!("{name}: left out, it has {lacks}");
     }
     let lines = report.traces.iter().chain([&report.mean]);
     if a.json {

@@ -234,6 +234,9 @@ async fn predictions_read_as_tables_with_bars() {
     copy         .71 ▆  in 1.9 s
     other types  .29 ▃
 
+    THE VERY NEXT TASK  ENTITY      P
+    verify              vol-1   .60 ▅
+
     known already, and before it:
       task 1  copy vol-1
 
@@ -247,6 +250,9 @@ async fn predictions_read_as_tables_with_bars() {
     copy         .71 ▆       .62   .25      .80  in 1.9 s
     other types  .29 ▃
 
+    THE VERY NEXT TASK  ENTITY      P
+    verify              vol-1   .60 ▅
+
     known already, and before it:
       task 1  copy vol-1
 
@@ -255,8 +261,8 @@ async fn predictions_read_as_tables_with_bars() {
 
     p ∝ affinity^1.00 × (1 − heat)^0.80 × history^1.20, exponents learned; log loss lately 0.81 bits
 
-    CONTEXT         WEIGHT  SPEAKS FOR  SEEN
-    last two types    0.41  copy         118
+    CONTEXT          SAYS  SPEAKS FOR  SEEN
+    last two types  +0.41  copy         118
 
     CONFIDENCE  FORECASTS  MEAN  CAME TRUE
     .70 to .80         60   .74        .76

@@ -46,7 +46,9 @@ pub(super) fn sentence(task: &Task) -> String {
         (Some(from), Some(to)) => format!(" after {}", say::seconds(to - from)),
         _ => String::new(),
     };
-    let why = task.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+    // "task 5 cancelled: cancelled" would say it twice.
+    let why = task.reason.as_ref().filter(|r| *r != task.state.name());
+    let why = why.map(|r| format!(": {r}")).unwrap_or_default();
     let waits = task.waiting_for.as_ref().map(|w| format!(", waiting for: {w}")).unwrap_or_default();
     format!("task {} {}{took}{why}{waits}", task.id, task.state.name())
 }

@@ -1,5 +1,6 @@
 //! What a value may be: its unit and range, in one place for the check and for the message.
 
+pub(super) use super::reader::Kind;
 use super::reader::Value;
 use super::unit::{self, BadQuantity};
 use crate::time::Span;
@@ -7,16 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Component, PathBuf};
 use toml::de::DeValue;
-
-/// A kind of value.
-pub(super) trait Kind {
-    /// What it becomes.
-    type Out;
-    /// What is accepted, as a message says it.
-    fn accepted(&self) -> String;
-    /// The value; what is wrong with it is noted.
-    fn read(&self, value: &Value<'_>) -> Option<Self::Out>;
-}
 
 /// A length of time within bounds, both included.
 pub(super) struct SpanIn(pub Span, pub Span);

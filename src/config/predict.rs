@@ -1,19 +1,25 @@
 //! `[predict]` and `[profile]`: how fast is learned, and how much is kept of it.
 
-use super::kind::{BytesIn, IntegerIn, NumberIn, OneOf, SpanIn};
+use super::kind::{BytesIn, IntegerIn, ListOf, NumberIn, OneOf, SpanIn};
 use super::reader::Section;
+use crate::predict::types::CONTEXTS;
 use crate::time::Span;
 
 /// How the next tasks and objects are predicted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predict {
-    /// Most memory of the model of task types, 1 MiB to 1 GiB. Default 6 MiB.
+    /// Most memory of the models of task types, 4 MiB to 1 GiB. Default 12 MiB.
     pub memory_bytes: u64,
     /// Most memory of the model of objects, 1 MiB to 1 GiB; names and sizes come on top. Default 8 MiB.
     pub objects_memory_bytes: u64,
     /// Whether affinity, heat and history are weighted. Default [`Exponents::Learned`].
     pub exponents: Exponents,
-    /// Weight of the newest forecast in the calibration figures, more than 0, up to 1. Default 0.02.
+    /// Counts of what followed a context are halved above this sum, 16 to 254. Default 254.
+    pub forget_above: u8,
+    /// Contexts that are not asked, by the names that `forestage predict --explain` shows. Default none.
+    pub contexts_off: Vec<String>,
+    /// Weight of the newest forecast in the reliability table and the log loss, more than 0, up to 1. Default
+    /// 0.002.
     pub smoothing: f64,
     /// No forecast reaches further, 1 s to 1 d. Default 10 min.
     pub horizon: Span,
@@ -36,11 +42,18 @@ pub enum Exponents {
 const EXPONENTS: &[(&str, Exponents)] = &[("learned", Exponents::Learned), ("fixed", Exponents::Fixed)];
 
 pub(super) fn read(mut s: Section<'_>) -> Predict {
+    let contexts = s.read("contexts_off", ListOf(OneOf(&CONTEXTS), CONTEXTS.len())).unwrap_or_default();
     let predict = Predict {
-        memory_bytes: s.read("memory", BytesIn(1 << 20, 1 << 30)).unwrap_or(6 << 20),
+        memory_bytes: s.read("memory", BytesIn(4 << 20, 1 << 30)).unwrap_or(12 << 20),
         objects_memory_bytes: s.read("objects_memory", BytesIn(1 << 20, 1 << 30)).unwrap_or(8 << 20),
         exponents: s.read("exponents", OneOf(EXPONENTS)).unwrap_or(Exponents::Learned),
-        smoothing: s.read("smoothing", NumberIn::weight()).unwrap_or(0.02),
+        forget_above: s.read("forget_above", IntegerIn(16u8, 254, "counts")).unwrap_or(254),
+        contexts_off: contexts
+            .into_iter()
+            .filter_map(|k| CONTEXTS.iter().find(|(_, n)| *n == k))
+            .map(|(name, _)| (*name).to_owned())
+            .collect(),
+        smoothing: s.read("smoothing", NumberIn::weight()).unwrap_or(0.002),
         horizon: s
             .read("horizon", SpanIn(Span::from_secs(1), Span::from_secs(86_400)))
             .unwrap_or(Span::from_secs(600)),

@@ -6,7 +6,6 @@
 //! second list that could drift.
 
 use super::error::{Problem, Severity};
-use super::kind::Kind;
 use super::nearest::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -296,6 +295,16 @@ fn is_secret(name: &str) -> bool {
     ["password", "secret", "token", "credential", "access_key", "private_key"]
         .iter()
         .any(|w| name.contains(w))
+}
+
+/// A kind of value.
+pub(super) trait Kind {
+    /// What it becomes.
+    type Out;
+    /// What is accepted, as a message says it.
+    fn accepted(&self) -> String;
+    /// The value; what is wrong with it is noted.
+    fn read(&self, value: &Value<'_>) -> Option<Self::Out>;
 }
 
 /// One value and where it stands.

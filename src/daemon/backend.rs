@@ -1,6 +1,7 @@
 //! The daemon as the socket sees it: questions to actors, answers as wire types.
 
 mod cache;
+mod outside;
 mod show;
 mod tasks;
 mod why;
@@ -9,7 +10,7 @@ use super::diary::{self, Follow};
 use super::record::Names;
 use super::wiring::House;
 use crate::api::backend::{Backend, LogPart};
-use crate::api::{Error, wire};
+use crate::api::{Error, outside as attach, wire};
 use crate::config::{Config, StagingMode};
 use crate::dispatch::actor::{self, Pause};
 use crate::draw::Heatmap;
@@ -73,7 +74,7 @@ impl Hub {
     }
 
     fn worker_id(&self, name: &str) -> Result<WorkerId, Error> {
-        let known = || self.names.workers.iter().map(|w| w.to_string()).collect::<Vec<_>>().join(", ");
+        let known = || self.names.workers.all().join(", ");
         self.names.worker_id(name).ok_or_else(|| not_found(format!("no worker `{name}`; known: {}", known())))
     }
 
@@ -85,7 +86,7 @@ impl Hub {
     }
 
     fn worker_name(&self, id: WorkerId) -> String {
-        self.names.workers.get(usize::from(id.0)).map_or_else(|| id.to_string(), |w| w.to_string())
+        self.names.workers.name(id).map_or_else(|| id.to_string(), |w| w.to_string())
     }
 
     fn cache_name(&self, id: CacheId) -> String {
@@ -185,6 +186,18 @@ impl Backend for Hub {
     async fn predict(&self, query: wire::PredictQuery) -> Result<wire::Prediction, Error> {
         self.show_prediction(query).await
     }
+    async fn attach(&self, order: attach::Attach) -> Result<attach::Session, Error> {
+        self.attach_worker(order).await
+    }
+    async fn next(&self, worker: String, order: attach::Next) -> Result<attach::NextAnswer, Error> {
+        self.next_tasks(worker, order).await
+    }
+    async fn heartbeat(&self, worker: String, beat: attach::Heartbeat) -> Result<attach::Beaten, Error> {
+        self.beat(worker, beat).await
+    }
+    async fn leave(&self, worker: String, session: u64) -> Result<(), Error> {
+        self.end_session(worker, session).await
+    }
     async fn caches(&self) -> Result<Vec<wire::Cache>, Error> {
         self.show_caches().await
     }
@@ -261,8 +274,7 @@ impl Backend for Hub {
             }
         });
         let live = live.map(move |e| {
-            let worker =
-                |w: WorkerId| names.workers.get(usize::from(w.0)).map_or_else(String::new, |n| n.to_string());
+            let worker = |w: WorkerId| names.workers.name(w).map_or_else(String::new, |n| n.to_string());
             let cache =
                 |c: CacheId| config.caches.get(usize::from(c.0)).map_or_else(String::new, |c| c.name.clone());
             let type_name = |t| names.catalogue.name(t).to_owned();

@@ -43,7 +43,20 @@ impl Actor for Diary {
 impl Handler<Fact<Decision>> for Diary {
     type Result = ();
     fn handle(&mut self, msg: Fact<Decision>, _: &mut Context<Self>) {
-        let entry = Entry { seq: self.next, decision: msg.0 };
+        self.enter(msg.0);
+    }
+}
+
+impl Handler<Fact<Vec<Decision>>> for Diary {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Vec<Decision>>, _: &mut Context<Self>) {
+        msg.0.into_iter().for_each(|d| self.enter(d));
+    }
+}
+
+impl Diary {
+    fn enter(&mut self, decision: Decision) {
+        let entry = Entry { seq: self.next, decision };
         self.next += 1;
         if let Decided::Governed { what, on, evidence } = &entry.decision.what {
             tracing::info!(%what, on, %evidence, "staging was turned {}", if *on { "on" } else { "off" });

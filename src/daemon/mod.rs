@@ -1,6 +1,7 @@
 //! The daemon: wiring, start, shutdown, and the only place that sees all rooms.
 
 pub mod backend;
+mod crew;
 mod diary;
 mod keep;
 mod kept;

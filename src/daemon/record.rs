@@ -1,5 +1,6 @@
 //! Between dispatch and the record: what dispatch decided, as rows; what the record holds, as tasks.
 
+use super::crew::Roll;
 use super::kept::Kept;
 use crate::dispatch::{self, Recovered};
 use crate::flow::{Outcome, TaskId, TypeId, WorkerId};
@@ -14,17 +15,17 @@ pub struct Names {
     /// Task types.
     pub catalogue: Arc<Catalogue>,
     /// Workers, by index.
-    pub workers: Arc<Vec<Arc<str>>>,
+    pub workers: Arc<Roll>,
 }
 
 impl Names {
     fn worker(&self, id: WorkerId) -> Arc<str> {
-        self.workers.get(usize::from(id.0)).cloned().unwrap_or_else(|| id.to_string().into())
+        self.workers.name(id).unwrap_or_else(|| id.to_string().into())
     }
 
     /// A worker's index by its name.
     pub fn worker_id(&self, name: &str) -> Option<WorkerId> {
-        self.workers.iter().position(|w| **w == *name).map(|i| WorkerId(i as u16))
+        self.workers.id(name)
     }
 
     /// A change as rows.

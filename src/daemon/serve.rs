@@ -6,6 +6,7 @@
 //! last.
 
 use super::backend::Hub;
+use super::crew::Roll;
 use super::keep;
 use super::lock::Lock;
 use super::record::{Found, Names, state_of_done};
@@ -71,7 +72,7 @@ async fn run(config: Arc<Config>, lock: Lock) -> anyhow::Result<()> {
 
     let names = Names {
         catalogue: Arc::new(config.catalogue()),
-        workers: Arc::new(config.workers.iter().map(|w| Arc::from(w.name.as_str())).collect()),
+        workers: Arc::new(Roll::new(config.workers.iter().map(|w| w.name.as_str()))),
     };
     let places = Arc::new(config.places());
     let (record, opened, found) = open_record(&config, &names, &places, &mut damage)?;

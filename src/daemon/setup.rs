@@ -101,8 +101,9 @@ pub fn setup(
     let types = |w: &config::Worker| -> Vec<TypeId> {
         w.types.clone().unwrap_or_else(|| names.catalogue.iter().map(|(t, _)| t).collect())
     };
-    let members =
-        config.workers.iter().zip(&profiles).map(|(w, p)| (p.clone(), types(w), capacity)).collect();
+    // Outside workers that are known from before run nothing until they attach.
+    let runs = |i: usize| config.workers.get(i).map(types).unwrap_or_default();
+    let members = profiles.iter().enumerate().map(|(i, p)| (p.clone(), runs(i), capacity)).collect();
     let state_dir = &config.daemon.state_dir;
     let logs = state_dir.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
@@ -221,9 +222,13 @@ fn profiles(config: &Config, names: &Names, state: &State) -> anyhow::Result<Vec
         let Some((worker, task_type)) = std::str::from_utf8(key).ok().and_then(|k| k.split_once('/')) else {
             return;
         };
-        // Workers and types that are configured no more keep theirs: they may come back.
-        if let (Some(WorkerId(w)), Some(t)) = (names.worker_id(worker), names.catalogue.find(task_type)) {
-            profiles[usize::from(w)].restore(t, figures);
+        // Types that are configured no more keep theirs: they may come back. A worker that is not configured
+        // is an outside one, and will be known when it attaches.
+        let Some(t) = names.catalogue.find(task_type) else { return };
+        if let Ok(WorkerId(w)) = names.workers.add(worker) {
+            let w = usize::from(w);
+            profiles.resize(profiles.len().max(w + 1), Profile::default());
+            profiles[w].restore(t, figures);
         }
     })?;
     Ok(profiles)
@@ -273,6 +278,7 @@ fn worker_spec(i: usize, w: &config::Worker) -> dispatch::WorkerSpec {
         id: WorkerId(i as u16),
         name: w.name.clone(),
         slots: w.slots,
+        outside: false,
         types: w.types.clone(),
         cache: w.cache,
         near: w.near.clone(),
@@ -378,6 +384,11 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
     Ok(monitor)
 }
 
+/// The key of the predictor's snapshot.
+pub(super) const PREDICTOR: &[u8] = b"predictor";
+/// The key of one that could not be used.
+const PREDICTOR_SET_ASIDE: &[u8] = b"predictor.set-aside";
+
 fn predict(
     config: &Config,
     names: &Names,
@@ -386,7 +397,13 @@ fn predict(
 ) -> anyhow::Result<Predict> {
     let p = &config.predict;
     let settings = predict::Settings {
-        types: predict::types::Settings::default(),
+        types: predict::types::Settings {
+            forget_above: p.forget_above,
+            contexts_off: p.contexts_off.clone(),
+            calibration_window: (1.0 / p.smoothing).round().min(1e6) as u32,
+            ..predict::types::Settings::within(p.memory_bytes)
+        },
+        smoothing: p.smoothing,
         exponents: match p.exponents {
             config::Exponents::Learned => predict::product::Exponents::Learned,
             config::Exponents::Fixed => predict::product::Exponents::Fixed,
@@ -397,11 +414,14 @@ fn predict(
             ..predict::lookahead::Settings::default()
         },
     };
-    let mut predict = Predict::new(settings, names.catalogue.clone(), names.workers.clone())?;
-    if let Some(bytes) = state.tree(state::SNAPSHOTS)?.get_bytes(b"predictor")?
+    let mut predict = Predict::new(settings, names.catalogue.clone(), Arc::new(names.workers.all()))?;
+    let snapshots = state.tree(state::SNAPSHOTS)?;
+    if let Some(bytes) = snapshots.get_bytes(PREDICTOR)?
         && let Err(error) = predict.restore(&bytes)
     {
-        damage.push(format!("{error}; it learns again from the record"));
+        snapshots.put_bytes(PREDICTOR_SET_ASIDE, &bytes)?;
+        snapshots.remove(PREDICTOR)?;
+        damage.push(format!("{error}; it is set aside, and the predictor learns again from the record"));
     }
     Ok(predict)
 }

@@ -4,12 +4,13 @@
 //! peers at once, and nothing is wired later. Arbiter 0 (the caller's) has dispatch and the socket; one
 //! arbiter has monitor, predictor, prefetcher, caches, roster and diary; one has the workers.
 
+use super::crew::{self, Crew, Parts};
 use super::diary::Diary;
 use super::keep::Keeper;
 use super::record::{Found, Names};
 use super::setup::Setup;
 use crate::cache::actor::{CacheActor, IndexChange};
-use crate::dispatch::actor::{DispatchActor, Peers as DispatchPeers, Recorder};
+use crate::dispatch::actor::{DispatchActor, Peers as DispatchPeers, Recorder, WorkerPeer};
 use crate::dispatch::{Dispatch, Step};
 use crate::flow::{CacheId, WorkerId};
 use crate::monitor::actor::MonitorActor;
@@ -19,10 +20,11 @@ use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
 use crate::store::{Record, state};
 use crate::time::Clock;
 use crate::worker::actor::WorkerActor;
-use crate::worker::attempt::Shared;
 use crate::worker::roster_actor::RosterActor;
 use crate::worker::run::Helper;
 use actix::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use tokio::sync::watch;
 
@@ -47,6 +49,8 @@ pub struct House {
     pub roster: Addr<RosterActor>,
     /// Decisions.
     pub diary: Addr<Diary>,
+    /// Outside workers.
+    pub crew: Arc<Crew>,
 }
 
 /// What the wiring is given besides the set-up.
@@ -149,43 +153,33 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let roster_core = setup.roster;
     let roster = RosterActor::start_in_arbiter(side, move |_| RosterActor::new(roster_core, roster_told));
 
+    let parts = Parts {
+        config: setup.config.clone(),
+        catalogue: names.catalogue.clone(),
+        places: setup.places.clone(),
+        helper,
+        work: setup.work,
+        links: setup.links,
+        logs: setup.logs,
+        can_mount,
+        clock,
+        caches: caches.clone(),
+        prefetch: prefetch.clone(),
+        monitor: monitor.clone(),
+        roster: roster.clone(),
+        smoothing: setup.smoothing,
+        keeper: keeper.clone(),
+    };
     let mut workers = Vec::new();
-    for (i, (w, profile)) in setup.config.workers.iter().zip(setup.profiles).enumerate() {
-        let cache = &caches[usize::from(w.cache.0)];
-        let shared = Shared {
-            id: WorkerId(i as u16),
-            name: w.name.clone(),
-            cache_id: w.cache,
-            argv_prefix: w.argv_prefix.clone(),
-            bounds: setup.bounds[i].clone(),
-            catalogue: names.catalogue.clone(),
-            places: setup.places.clone(),
-            helper: helper.clone(),
-            work: setup.work.clone(),
-            links: setup.links.clone(),
-            as_root: rustix::process::geteuid().is_root(),
-            can_mount,
-            logs: setup.logs.clone(),
-            log_cap_bytes: setup.config.record.log_cap_bytes,
-            keep_failed_work: setup.config.record.keep_failed_work > crate::time::Span::ZERO,
-            keep_done_work: setup.config.record.keep_work > crate::time::Span::ZERO,
-            clock,
-            cache: (cache.clone().recipient(), cache.clone().recipient()),
-            prefetch: (prefetch.clone().recipient(), prefetch.clone().recipient()),
-            monitor: monitor.clone().recipient(),
-        };
+    let mut profiles = setup.profiles.into_iter();
+    for ((i, w), bounds) in setup.config.workers.iter().enumerate().zip(setup.bounds) {
+        let shared = parts.shared(WorkerId(i as u16), &w.name, w.cache, w.argv_prefix.clone(), bounds);
         let (slots, smoothing) = (w.slots, setup.smoothing);
         let told = roster.clone().recipient();
-        let (keeper, name, catalogue) = (keeper.clone(), w.name.clone(), names.catalogue.clone());
+        let (parts, name) = (parts.clone(), w.name.clone());
+        let profile = profiles.next().unwrap_or_default();
         workers.push(WorkerActor::start_in_arbiter(crew, move |_| {
-            let keep = Box::new(move |t, figures: &crate::worker::profile::Figures| {
-                let key = format!("{name}/{}", catalogue.name(t)).into_bytes();
-                match serde_json::to_vec(figures) {
-                    Ok(json) => keeper.put(state::PROFILES, key, Some(json)),
-                    Err(error) => tracing::error!(%error, "a profile could not be written"),
-                }
-            });
-            WorkerActor::new(shared, slots, profile, smoothing, told, keep)
+            WorkerActor::new(shared, slots, profile, smoothing, told, parts.profile_keeper(&name))
         }));
     }
 
@@ -212,21 +206,31 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
 
     let mut core =
         Dispatch::new(setup.dispatch, names.catalogue.clone(), setup.places, setup.worker_specs, epoch);
+    crew::away(&names.workers, workers.len()).for_each(|w| core.attach(w));
     let recovered: Step =
         core.recover(clock.now(), next, ended.into_iter(), found.keys.into_iter(), found.live);
-    let mut learned: Vec<_> = workers.iter().map(|w| w.clone().recipient()).collect();
-    learned.extend([predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()]);
+    let here = |w: &Addr<WorkerActor>| WorkerPeer::Here {
+        assign: w.clone().recipient(),
+        stop: w.clone().recipient(),
+        learned: w.clone().recipient(),
+    };
+    let mut worker_peers: Vec<WorkerPeer> = workers.iter().map(here).collect();
+    worker_peers.resize_with(core.specs().len(), || WorkerPeer::Away);
     let dispatch_peers = DispatchPeers {
-        workers: workers.iter().map(|w| (w.clone().recipient(), w.clone().recipient())).collect(),
-        arrived: vec![predict.clone().recipient()],
+        workers: worker_peers,
+        // Who stages hears of a task first: then its forecast, which speaks of what comes after it.
+        arrived: vec![prefetch.clone().recipient(), predict.clone().recipient()],
         plan: vec![prefetch.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
-        learned,
+        learned: vec![predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()],
         decisions: vec![diary.clone().recipient()],
     };
+    let profiles = profiles.enumerate().map(|(i, p)| (WorkerId((workers.len() + i) as u16), p)).collect();
+    let outside = Crew::new(parts, names.workers.clone(), dispatch.clone(), predict.clone(), profiles);
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
-    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary }
+    let crew = Arc::new(outside);
+    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary, crew }
 }
 
 fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
@@ -273,7 +277,10 @@ fn index_key(object: &str) -> Vec<u8> {
 }
 
 fn snapshot_keeper(keeper: Keeper) -> crate::predict::actor::SnapshotKeeper {
-    Box::new(move |_, bytes| keeper.put(state::SNAPSHOTS, b"predictor".to_vec(), Some(bytes)))
+    Box::new(move |seq, bytes, on_disk| {
+        let done = Box::new(move || _ = on_disk.fetch_max(seq, Ordering::Release));
+        keeper.put_durable(state::SNAPSHOTS, super::setup::PREDICTOR.to_vec(), bytes, done);
+    })
 }
 
 fn history_keeper(keeper: Keeper, names: Vec<String>) -> crate::predict::objects::actor::HistoryKeeper {

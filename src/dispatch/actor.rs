@@ -10,13 +10,14 @@
 //!   overtakes its `Assign`.
 //! - **After it stops**: nothing is lost; the record has all that was acknowledged.
 
+use super::outside::OutsidePeer;
 use super::step::{Action, Change, Edit, NotPossible, Step, SubmitError, Submitted};
 use super::{Dispatch, Why};
 use crate::flow::{
     Arrived, Decision, Ending, Factors, Heat, Outcome, Plan, Standings, TaskId, Token, TypeId, Usage,
     WorkerId, Writing,
 };
-use crate::message::{Assign, Cached, Fact, Learned, Stop};
+use crate::message::{Assign, Cached, Fact, Give, Learned, Lesson, Stop};
 use crate::task::{State, Task};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
@@ -94,17 +95,60 @@ pub struct Resume(pub Step);
 /// Whom the actor tells; wired once.
 pub struct Peers {
     /// By [`WorkerId`].
-    pub workers: Vec<(Recipient<Assign>, Recipient<Stop>)>,
+    pub workers: Vec<WorkerPeer>,
     /// New tasks.
-    pub arrived: Vec<Recipient<Fact<Arrived>>>,
+    pub arrived: Vec<Recipient<Fact<Vec<Arrived>>>>,
     /// Plans.
     pub plan: Vec<Recipient<Fact<Plan>>>,
     /// Tasks that write objects begin and end.
     pub writing: Vec<Recipient<Fact<Writing>>>,
-    /// Attempts that ended.
+    /// Attempts that ended, besides the workers that ran them.
     pub learned: Vec<Recipient<Learned>>,
     /// The diary.
-    pub decisions: Vec<Recipient<Fact<Decision>>>,
+    pub decisions: Vec<Recipient<Fact<Vec<Decision>>>>,
+}
+
+/// A worker's actor.
+pub enum WorkerPeer {
+    /// It runs children here; the end of an attempt is the reply to its assignment.
+    Here {
+        /// Takes an attempt.
+        assign: Recipient<Assign>,
+        /// Ends one.
+        stop: Recipient<Stop>,
+        /// Learns from its own.
+        learned: Recipient<Learned>,
+    },
+    /// It is a program of its own.
+    Outside(OutsidePeer),
+    /// Nobody has this number now.
+    Away,
+}
+
+impl WorkerPeer {
+    fn stop(&self) -> Option<&Recipient<Stop>> {
+        match self {
+            WorkerPeer::Here { stop, .. } => Some(stop),
+            WorkerPeer::Outside(peer) => Some(&peer.stop),
+            WorkerPeer::Away => None,
+        }
+    }
+    fn learned(&self) -> Option<&Recipient<Learned>> {
+        match self {
+            WorkerPeer::Here { learned, .. } => Some(learned),
+            WorkerPeer::Outside(peer) => Some(&peer.learned),
+            WorkerPeer::Away => None,
+        }
+    }
+}
+
+/// What one step tells others: one message each, however many tasks the step is about.
+#[derive(Default)]
+struct News {
+    arrived: Vec<Arrived>,
+    decisions: Vec<Decision>,
+    lessons: Vec<Lesson>,
+    given: std::collections::BTreeMap<WorkerId, Vec<Assign>>,
 }
 
 struct Waiting {
@@ -115,10 +159,10 @@ struct Waiting {
 
 /// The actor.
 pub struct DispatchActor {
-    core: Dispatch,
-    clock: Clock,
+    pub(super) core: Dispatch,
+    pub(super) clock: Clock,
     record: Recorder,
-    peers: Peers,
+    pub(super) peers: Peers,
     steps: VecDeque<Waiting>,
     first_step: u64,
     settled: crate::flow::Map<TaskId, Vec<oneshot::Sender<State>>>,
@@ -150,7 +194,7 @@ impl DispatchActor {
         }
     }
 
-    fn step(&mut self, step: Step, reply: Option<Box<dyn FnOnce()>>, ctx: &mut Context<Self>) {
+    pub(super) fn step(&mut self, step: Step, reply: Option<Box<dyn FnOnce()>>, ctx: &mut Context<Self>) {
         let Step { changes, actions } = step;
         if changes.is_empty() && actions.is_empty() && self.steps.is_empty() {
             if let Some(reply) = reply {
@@ -182,11 +226,13 @@ impl DispatchActor {
         while self.steps.front().is_some_and(|s| s.durable) {
             let Some(step) = self.steps.pop_front() else { break };
             self.first_step += 1;
+            let mut news = News::default();
+            for action in step.actions {
+                self.carry_out(action, &mut news, ctx);
+            }
+            self.tell(news, ctx);
             if let Some(reply) = step.reply {
                 reply();
-            }
-            for action in step.actions {
-                self.carry_out(action, ctx);
             }
         }
         if self.core.running() == 0 && self.steps.is_empty() {
@@ -196,34 +242,56 @@ impl DispatchActor {
         }
     }
 
-    fn carry_out(&mut self, action: Action, ctx: &mut Context<Self>) {
+    fn carry_out(&mut self, action: Action, news: &mut News, ctx: &mut Context<Self>) {
         match action {
-            Action::Assign { worker, task, token, factors } => self.assign(worker, task, token, factors, ctx),
+            Action::Assign { worker, task, token, factors } => {
+                self.assign(worker, task, token, factors, news, ctx);
+            }
             Action::Stop { worker, task, token } => {
                 // A worker whose mailbox is full gets the order when it has room.
-                let stop = self.peers.workers[usize::from(worker.0)].1.send(Stop { task, token });
-                ctx.spawn(stop.into_actor(self).map(|_, _, _| ()));
+                if let Some(stop) = self.peers.workers[usize::from(worker.0)].stop() {
+                    ctx.spawn(stop.send(Stop { task, token }).into_actor(self).map(|_, _, _| ()));
+                }
             }
-            Action::Arrived(a) => tell(&self.peers.arrived, Fact(a), &mut self.dropped),
+            Action::Arrived(a) => news.arrived.push(a),
             Action::Writing(w) => {
                 // Not a fact that may be missed: a stale copy could be read. The mailbox takes it in order.
                 for p in &self.peers.writing {
                     ctx.spawn(p.send(Fact(w.clone())).into_actor(self).map(|_, _, _| ()));
                 }
             }
-            Action::Learn { outcome, seq } => {
-                // Learning follows the record's order and skips nothing, so these are not dropped either.
-                for p in &self.peers.learned {
-                    let told = p.send(Learned { outcome: outcome.clone(), seq });
-                    ctx.spawn(told.into_actor(self).map(|_, _, _| ()));
-                }
-            }
+            Action::Learn { outcome, seq } => news.lessons.push(Lesson { outcome, seq }),
             Action::Settled { task, state } => {
                 for waiter in self.settled.remove(&task).into_iter().flatten() {
                     let _ = waiter.send(state);
                 }
             }
-            Action::Decided(d) => tell(&self.peers.decisions, Fact(d), &mut self.dropped),
+            Action::Decided(d) => news.decisions.push(d),
+        }
+    }
+
+    /// Sends what a step has to tell.
+    fn tell(&mut self, news: News, ctx: &mut Context<Self>) {
+        let News { arrived, decisions, lessons, given } = news;
+        for (worker, attempts) in given {
+            if let WorkerPeer::Outside(peer) = &self.peers.workers[usize::from(worker.0)] {
+                ctx.spawn(peer.give.send(Give(attempts)).into_actor(self).map(|_, _, _| ()));
+            }
+        }
+        if !arrived.is_empty() {
+            tell(&self.peers.arrived, Fact(arrived), &mut self.dropped);
+        }
+        if !lessons.is_empty() {
+            // Learning follows the record's order and skips nothing, so these are not dropped.
+            let learned = Learned(Arc::new(lessons));
+            let ran: std::collections::BTreeSet<_> = learned.0.iter().map(|l| l.outcome.worker).collect();
+            let ran = ran.iter().filter_map(|w| self.peers.workers.get(usize::from(w.0))?.learned());
+            for p in ran.chain(&self.peers.learned) {
+                ctx.spawn(p.send(learned.clone()).into_actor(self).map(|_, _, _| ()));
+            }
+        }
+        if !decisions.is_empty() {
+            tell(&self.peers.decisions, Fact(decisions), &mut self.dropped);
         }
     }
 
@@ -233,12 +301,17 @@ impl DispatchActor {
         task: Arc<Task>,
         token: Token,
         factors: Factors,
+        news: &mut News,
         ctx: &mut Context<Self>,
     ) {
         let at = self.clock.now();
         let lost = lost(&task, worker, token, at, factors);
-        let reply =
-            self.peers.workers[usize::from(worker.0)].0.send(Assign { task, token, at, factors, slot: 0 });
+        let attempt = Assign { task, token, at, factors, slot: 0 };
+        let WorkerPeer::Here { assign, .. } = &self.peers.workers[usize::from(worker.0)] else {
+            news.given.entry(worker).or_default().push(attempt);
+            return;
+        };
+        let reply = assign.send(attempt);
         let ended = reply.into_actor(self).map(move |reply, actor, ctx| {
             let now = actor.clock.now();
             // A worker that died takes its attempt with it; the supervisor has ended the child by then.

@@ -9,6 +9,8 @@ use crate::task::{TaskType, WaitingFor};
 pub struct Admission {
     limits: Limits,
     slots: Vec<u32>,
+    /// How many more attempts an outside worker has asked for; `None` for those that take what they have slots for.
+    asked: Vec<Option<u32>>,
     memory_limit: Vec<u64>,
     running: Vec<u32>,
     memory: Vec<u64>,
@@ -37,6 +39,7 @@ impl Admission {
         Admission {
             limits,
             slots: workers.iter().map(|w| w.slots).collect(),
+            asked: workers.iter().map(|w| w.outside.then_some(0)).collect(),
             memory_limit: workers.iter().map(|w| w.memory_bytes.unwrap_or(u64::MAX)).collect(),
             running: vec![0; workers.len()],
             memory: vec![0; workers.len()],
@@ -47,10 +50,32 @@ impl Admission {
         }
     }
 
-    /// Free slots of a worker.
+    /// Free slots of a worker; of an outside one no more than it has asked for.
     pub fn free_slots(&self, worker: WorkerId) -> u32 {
         let w = usize::from(worker.0);
-        self.slots[w].saturating_sub(self.running[w])
+        let free = self.slots[w].saturating_sub(self.running[w]);
+        self.asked[w].map_or(free, |asked| asked.min(free))
+    }
+
+    /// A worker came, or came back with other limits. It has asked for nothing yet.
+    pub(super) fn attach(&mut self, spec: &WorkerSpec) {
+        let w = usize::from(spec.id.0);
+        let n = self.slots.len().max(w + 1);
+        self.slots.resize(n, 0);
+        self.asked.resize(n, Some(0));
+        self.memory_limit.resize(n, u64::MAX);
+        self.running.resize(n, 0);
+        self.memory.resize(n, 0);
+        self.slots[w] = spec.slots;
+        self.asked[w] = spec.outside.then_some(0);
+        self.memory_limit[w] = spec.memory_bytes.unwrap_or(u64::MAX);
+    }
+
+    /// An outside worker asks for so many more attempts, or for fewer.
+    pub(super) fn ask(&mut self, worker: WorkerId, by: i64) {
+        if let Some(Some(asked)) = self.asked.get_mut(usize::from(worker.0)) {
+            *asked = u32::try_from((i64::from(*asked) + by).max(0)).unwrap_or(u32::MAX);
+        }
     }
 
     /// Running tasks of a worker.
@@ -113,6 +138,9 @@ impl Admission {
     pub fn take(&mut self, claim: &Claim) {
         let w = usize::from(claim.worker.0);
         self.running[w] += 1;
+        if let Some(asked) = &mut self.asked[w] {
+            *asked = asked.saturating_sub(1);
+        }
         self.memory[w] = self.memory[w].saturating_add(claim.memory_bytes);
         self.host_memory = self.host_memory.saturating_add(claim.memory_bytes);
         *self.by_type.entry(claim.task_type).or_default() += 1;

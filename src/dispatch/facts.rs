@@ -23,10 +23,17 @@ impl Dispatch {
 
     /// An attempt ended. `None` if the token is not the current one: a late completion, which changes nothing.
     pub fn ended(&mut self, now: Time, outcome: Arc<Outcome>) -> Option<Step> {
+        let mut step = Step::default();
+        self.end_attempt(now, outcome, &mut step)?;
+        self.place_all(now, &mut step);
+        Some(step)
+    }
+
+    /// As [`Dispatch::ended`], without starting what can be started now.
+    pub(super) fn end_attempt(&mut self, now: Time, outcome: Arc<Outcome>, step: &mut Step) -> Option<()> {
         let id = outcome.task;
         let entry = self.tasks.get_mut(&id)?;
         let lease = entry.lease.take_if(|l| l.fits(outcome.token))?;
-        let mut step = Step::default();
         self.admission.give_back(&lease.claim);
         self.held[usize::from(lease.worker.0)].remove(&id);
         let attempts = entry.life.attempts_in_row();
@@ -54,20 +61,19 @@ impl Dispatch {
         step.actions.push(Action::Learn { outcome: outcome.clone(), seq });
         if again {
             let wait = if ending == Ending::Lost { Span::ZERO } else { spec.backoff.after(attempts) };
-            self.again(now, id, now + wait, ending, &mut step);
+            self.again(now, id, now + wait, ending, step);
         } else {
             let state = match ending {
                 Ending::Done => State::Done,
                 Ending::Cancelled => State::Cancelled,
                 _ => State::Failed,
             };
-            self.finish(now, id, state, ending, Some(outcome), &mut step);
+            self.finish(now, id, state, ending, Some(outcome), step);
         }
-        self.place_all(now, &mut step);
-        Some(step)
+        Some(())
     }
 
-    fn again(&mut self, now: Time, id: TaskId, not_before: Time, ending: Ending, step: &mut Step) {
+    pub(super) fn again(&mut self, now: Time, id: TaskId, not_before: Time, ending: Ending, step: &mut Step) {
         let entry = self.tasks.get_mut(&id).expect("it was running a moment ago");
         let attempts = entry.life.attempts();
         let state = if not_before > now { State::Delayed } else { State::Queued };

@@ -9,6 +9,7 @@ mod admit;
 mod core;
 mod facts;
 mod lease;
+pub mod outside;
 mod place;
 mod plan;
 mod queue;
@@ -95,8 +96,10 @@ pub struct WorkerSpec {
     pub id: WorkerId,
     /// Its name.
     pub name: String,
-    /// How many attempts it runs at once.
+    /// How many attempts it runs at once; an outside one: holds at once, 0 while it is away.
     pub slots: u32,
+    /// Whether it is a program of its own that asks for work, and gets no more than it asked for.
+    pub outside: bool,
     /// Which types it runs; `None` is all.
     pub types: Option<Vec<TypeId>>,
     /// Its cache.

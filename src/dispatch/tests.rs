@@ -26,6 +26,7 @@ fn worker(id: u16, slots: u32, cache: u16) -> WorkerSpec {
         id: WorkerId(id),
         name: format!("w{id}"),
         slots,
+        outside: false,
         types: None,
         cache: CacheId(cache),
         near: vec![],

@@ -1,8 +1,28 @@
 //! The time axis: clock times in a zone, and which columns carry a label.
 
-use super::model::Columns;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The time axis: columns of equal width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Columns {
+    /// When the first column begins, microseconds since the Unix epoch.
+    #[schema(value_type = u64)]
+    pub start: Time,
+    /// How wide one column is, microseconds.
+    #[schema(value_type = u64)]
+    pub step: Span,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Columns {
+    /// When column `i` begins.
+    pub fn time(&self, i: usize) -> Time {
+        self.start + Span::from_us(self.step.as_us().saturating_mul(i as u64))
+    }
+}
 
 /// Seconds east of UTC. Reading the machine's zone is somebody else's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ mod ramp;
 mod svg;
 mod text;
 
-pub use axis::Zone;
+pub use axis::{Columns, Zone};
 pub use bars::{bar, bars};
-pub use model::{Area, Columns, Error, Heatmap, Row, Unit};
+pub use model::{Area, Error, Heatmap, Row, Unit};
 pub use model::{MAX_COLUMNS, MAX_LABEL_CHARS, MAX_ROWS, MAX_VALUES};
 pub use png::{MAX_PIXELS, MAX_SCALE, png};
 pub use ramp::{LEVELS, Rgb, Theme, level};

@@ -1,6 +1,7 @@
 //! What a heatmap shows: rows against time, a unit, a scale, and where the forecast begins.
 
-use crate::time::{Span, Time};
+use super::axis::Columns;
+use crate::time::Span;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
@@ -157,26 +158,6 @@ pub struct Row {
     pub label: String,
     /// One value for each column, oldest first; none where nothing was measured.
     pub values: Vec<Option<f64>>,
-}
-
-/// The time axis: columns of equal width.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Columns {
-    /// When the first column begins, microseconds since the Unix epoch.
-    #[schema(value_type = u64)]
-    pub start: Time,
-    /// How wide one column is, microseconds.
-    #[schema(value_type = u64)]
-    pub step: Span,
-    /// How many there are.
-    pub count: usize,
-}
-
-impl Columns {
-    /// When column `i` begins.
-    pub fn time(&self, i: usize) -> Time {
-        self.start + Span::from_us(self.step.as_us().saturating_mul(i as u64))
-    }
 }
 
 /// A map of rows against time.
@@ -396,7 +377,11 @@ pub(super) fn example() -> Heatmap {
         unit: Unit::Share,
         max: 1.0,
         // 24 November 2026, 14:08 UTC
-        columns: Columns { start: Time::from_s(1_795_529_280.0), step: Span::from_secs(30), count: 54 },
+        columns: Columns {
+            start: crate::time::Time::from_s(1_795_529_280.0),
+            step: Span::from_secs(30),
+            count: 54,
+        },
         rows: rows.collect(),
         forecast_from: Some(48),
     }
@@ -417,7 +402,7 @@ mod tests {
             })
             .collect();
         let count = rows[0].values.len();
-        let columns = Columns { start: Time::ZERO, step: Span::from_secs(60), count };
+        let columns = Columns { start: crate::time::Time::ZERO, step: Span::from_secs(60), count };
         let title = "heat".to_owned();
         Heatmap { title, note: None, unit: Unit::Share, max: 1.0, columns, rows, forecast_from: None }
     }

@@ -7,9 +7,9 @@
 //! - **After it stops**: the series on disk end with the last block that was kept.
 
 use super::sample::{Sampler, thread_cpu};
-use super::{GroupSample, HostSample, Monitor, Running, Transfer};
+use super::{Capacity, GroupSample, HostSample, Monitor, Running, Transfer, WorkerInfo};
 use crate::flow::{Heat, Map, Place, SourceId, TaskId};
-use crate::message::{Began, Fact, Learned, Transferred};
+use crate::message::{Attached, Began, Fact, Learned, RoundTrip, Transferred};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
 use std::collections::BTreeMap;
@@ -163,9 +163,29 @@ impl Handler<Began> for MonitorActor {
 impl Handler<Learned> for MonitorActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        self.groups.remove(&msg.outcome.task);
-        let place = self.places.remove(&msg.outcome.task).flatten();
-        self.core.outcome(&msg.outcome, place);
+        for lesson in msg.0.iter() {
+            let outcome = &lesson.outcome;
+            self.groups.remove(&outcome.task);
+            let place = self.places.remove(&outcome.task).flatten();
+            self.core.outcome(outcome, place);
+        }
+    }
+}
+
+impl Handler<Fact<Attached>> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        let capacity = Capacity::default();
+        let info = WorkerInfo { name: msg.0.name.to_string(), capacity, on_host: false };
+        self.core.attach(msg.0.worker, info);
+    }
+}
+
+impl Handler<Fact<RoundTrip>> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<RoundTrip>, _: &mut Context<Self>) {
+        let RoundTrip(worker, took) = msg.0;
+        self.core.heartbeat(self.clock.now(), worker, took);
     }
 }
 

@@ -4,18 +4,25 @@
 //!   roster ([`Standings`]).
 //! - **Tells** the prefetcher which tasks an entity is expected to bring ([`Foreseen`]), after each of its
 //!   arrivals and ends.
-//! - **After it stops**: its snapshot and the outcomes on record since give the same state.
+//! - **After it stops**, however it stops: the last snapshot on disk and the outcomes on record since give the
+//!   same state.
 
 use super::Predict;
 use crate::flow::{Arrived, Heat, Standings};
-use crate::message::{Fact, Foreseen, Learned};
+use crate::message::{Attached, Fact, Foreseen, Learned, Lesson};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
-/// Keeps a snapshot: the outcome's number that it reaches, and the bytes; must not block.
-pub type SnapshotKeeper = Box<dyn FnMut(u64, Vec<u8>)>;
+/// Keeps a snapshot: the outcome's number that it reaches, the bytes, and where to note that number once they
+/// are on disk; must not block.
+pub type SnapshotKeeper = Box<dyn FnMut(u64, Vec<u8>, OnDisk)>;
+
+/// The number of the last outcome whose snapshot is on disk.
+pub type OnDisk = Arc<AtomicU64>;
 
 /// A question to the predictor, with the time of asking.
 pub type Question = Box<dyn FnOnce(&mut Predict, Time) + Send>;
@@ -37,6 +44,10 @@ pub struct PredictActor {
     told: Vec<Recipient<Fact<Foreseen>>>,
     keeper: SnapshotKeeper,
     every: Span,
+    /// The last outcome in a snapshot that was handed to the keeper.
+    offered: u64,
+    on_disk: OnDisk,
+    /// The last outcome whose snapshot the core knows to be on disk.
     kept: u64,
 }
 
@@ -50,7 +61,18 @@ impl PredictActor {
         every: Span,
     ) -> PredictActor {
         let kept = core.seq();
-        PredictActor { core, clock, told, keeper, every, kept }
+        let on_disk = Arc::new(AtomicU64::new(kept));
+        PredictActor { core, clock, told, keeper, every, offered: kept, on_disk, kept }
+    }
+
+    /// The core, told which of its snapshots is on disk by now.
+    fn core(&mut self) -> &mut Predict {
+        let on_disk = self.on_disk.load(Ordering::Acquire);
+        if on_disk > self.kept {
+            self.kept = on_disk;
+            self.core.kept(on_disk);
+        }
+        &mut self.core
     }
 
     fn foresee(&mut self, entity: &Arc<str>) {
@@ -65,9 +87,10 @@ impl PredictActor {
     }
 
     fn snapshot(&mut self) {
-        if self.core.seq() > self.kept {
-            self.kept = self.core.seq();
-            (self.keeper)(self.kept, self.core.to_bytes());
+        if self.core.seq() > self.offered {
+            self.offered = self.core.seq();
+            let bytes = self.core().snapshot();
+            (self.keeper)(self.offered, bytes, self.on_disk.clone());
         }
     }
 }
@@ -80,45 +103,58 @@ impl Actor for PredictActor {
     }
 }
 
-impl Handler<Fact<Arrived>> for PredictActor {
+impl Handler<Fact<Vec<Arrived>>> for PredictActor {
     type Result = ();
-    fn handle(&mut self, msg: Fact<Arrived>, _: &mut Context<Self>) {
-        self.core.arrived(&msg.0);
-        if let Some(entity) = &msg.0.entity {
-            self.foresee(entity);
+    fn handle(&mut self, msg: Fact<Vec<Arrived>>, _: &mut Context<Self>) {
+        let mut moved = BTreeSet::new();
+        for a in &msg.0 {
+            self.core().arrived(a);
+            moved.extend(a.entity.clone());
         }
+        // What is foreseen for an entity is asked for once, after all that the step brought.
+        moved.iter().for_each(|entity| self.foresee(entity));
     }
 }
 
 impl Handler<Learned> for PredictActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        let Some(seq) = msg.seq else { return };
-        self.core.learn(seq, &msg.outcome);
-        if let Some(entity) = &msg.outcome.entity {
-            self.foresee(entity);
+        let mut moved = BTreeSet::new();
+        for Lesson { outcome, seq } in msg.0.iter() {
+            let Some(seq) = seq else { continue };
+            self.core().learn(*seq, outcome);
+            moved.extend(outcome.entity.clone());
         }
+        moved.iter().for_each(|entity| self.foresee(entity));
     }
 }
 
 impl Handler<Fact<Heat>> for PredictActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Heat>, _: &mut Context<Self>) {
-        self.core.heated(msg.0);
+        self.core().heated(msg.0);
     }
 }
 
 impl Handler<Fact<Standings>> for PredictActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Standings>, _: &mut Context<Self>) {
-        self.core.stand(msg.0);
+        self.core().stand(msg.0);
+    }
+}
+
+impl Handler<Fact<Attached>> for PredictActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        self.core.attach(msg.0.worker, msg.0.name);
     }
 }
 
 impl Handler<Look> for PredictActor {
     type Result = ();
     fn handle(&mut self, msg: Look, _: &mut Context<Self>) {
-        (msg.0)(&mut self.core, self.clock.now());
+        let now = self.clock.now();
+        (msg.0)(self.core(), now);
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub types: types::Settings,
     /// Whether exponents are learned.
     pub exponents: Exponents,
+    /// Weight of the newest forecast in the mean log loss, in (0, 1].
+    pub smoothing: f64,
     /// Of the look ahead.
     pub lookahead: lookahead::Settings,
 }
@@ -62,7 +64,13 @@ pub struct Predict {
     workers: Arc<Vec<Arc<str>>>,
     engine: Engine,
     lookahead: Lookahead,
+    /// In force: as it is in the last snapshot that is known to be on disk.
     product: Product,
+    /// With every lesson since. They come from heat and standings of the moment, which nobody can tell again
+    /// after a crash, so they count only once they are kept.
+    ahead: Product,
+    /// What [`Predict::kept`] puts in force, by snapshot.
+    offered: Vec<(u64, Product)>,
     standings: Vec<Vec<Standing>>,
     heat: Heat,
     log_loss_bits: f64,
@@ -99,6 +107,8 @@ impl Predict {
             engine: Engine::new(&settings.types)?,
             lookahead: Lookahead::new(settings.lookahead.clone()),
             product: Product::new(settings.exponents),
+            ahead: Product::new(settings.exponents),
+            offered: Vec::new(),
             standings: vec![Vec::new(); workers.len()],
             settings,
             catalogue,
@@ -109,6 +119,15 @@ impl Predict {
             seq: 0,
             scratch: Distribution::default(),
         })
+    }
+
+    /// A worker that was not known at the start; its number follows theirs.
+    pub fn attach(&mut self, worker: WorkerId, name: Arc<str>) {
+        let w = usize::from(worker.0);
+        let workers = Arc::make_mut(&mut self.workers);
+        workers.resize(workers.len().max(w + 1), "".into());
+        workers[w] = name;
+        self.standings.resize(workers.len(), Vec::new());
     }
 
     /// Number of the last outcome that was learned.
@@ -141,7 +160,9 @@ impl Predict {
         let worker = self.workers.get(usize::from(o.worker.0)).cloned();
         let entity = o.entity.as_deref();
         let p = f64::from(self.engine.p(types::Subject::Entity(entity), &task_type)).max(1e-6);
-        self.log_loss_bits += 0.02 * (-p.log2() - self.log_loss_bits);
+        // The plain mean until there are enough forecasts for the moving one.
+        let weight = self.settings.smoothing.max(1.0 / (self.engine.events() + 1) as f64);
+        self.log_loss_bits += weight * (-p.log2() - self.log_loss_bits);
         self.learn_product(o);
         let event = Event { time: o.ended, task_type: &task_type, entity, worker: worker.as_deref() };
         self.engine.learn(&event);
@@ -155,7 +176,7 @@ impl Predict {
         let lines = self.lines(Subject::Worker(o.worker));
         if let Some(came) = lines.iter().position(|(t, _)| *t == o.task_type) {
             let factors: Vec<Factors> = lines.into_iter().map(|(_, f)| f).collect();
-            self.product.learn(&factors, came);
+            self.ahead.learn(&factors, came);
         }
     }
 
@@ -313,9 +334,27 @@ impl Predict {
         self.settings.exponents == Exponents::Learned
     }
 
-    /// All that was learned, as bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let small = (self.seq, &self.product, self.log_loss_bits, self.right);
+    /// A snapshot of all that was learned. Once it is on disk, and only then, [`Predict::kept`] is to be called
+    /// with its number: that of the last outcome in it.
+    ///
+    /// Forecasts are a function of the last snapshot on disk and the outcomes on record since: a restart after a
+    /// crash finds both, and gives the same forecasts, bit for bit.
+    pub fn snapshot(&mut self) -> Vec<u8> {
+        self.offered.retain(|o| o.0 != self.seq);
+        self.offered.push((self.seq, self.ahead.clone()));
+        self.to_bytes()
+    }
+
+    /// The snapshot that reached this outcome is on disk.
+    pub fn kept(&mut self, seq: u64) {
+        if let Some(at) = self.offered.iter().rposition(|o| o.0 <= seq) {
+            self.product = self.offered[at].1.clone();
+            self.offered.drain(..=at);
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let small = (self.seq, &self.ahead, self.log_loss_bits, self.right);
         let small = serde_json::to_vec(&small).expect("numbers always become JSON");
         let mut out = MAGIC.to_vec();
         for part in [small, self.engine.to_bytes(), self.lookahead.to_bytes(|t| self.catalogue.name(t))] {
@@ -329,7 +368,7 @@ impl Predict {
     /// Takes over what was learned before.
     ///
     /// # Errors
-    /// If the bytes are not what [`Predict::to_bytes`] writes; nothing changes then.
+    /// If the bytes are not what [`Predict::snapshot`] writes; nothing changes then.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let bad = Error::Snapshot;
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or(bad("it is too short"))?;
@@ -354,8 +393,9 @@ impl Predict {
                 .map_err(|e| Error::Lookahead(e.to_string()))?;
         // Exponents that were learned once do not outlive the wish to keep them fixed.
         if self.settings.exponents == Exponents::Learned {
-            self.product = product;
+            (self.product, self.ahead) = (product.clone(), product);
         }
+        self.offered.clear();
         (self.seq, self.engine, self.lookahead) = (seq, engine, lookahead);
         (self.log_loss_bits, self.right) = (log_loss_bits, right);
         Ok(())
@@ -366,3 +406,6 @@ impl Predict {
 fn demand(standing: Option<&Standing>) -> PerResource {
     standing.map_or([0.25; 4], |s| s.demand)
 }
+
+#[cfg(test)]
+mod tests;

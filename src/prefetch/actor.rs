@@ -1,6 +1,6 @@
 //! The actor that owns transfers and the agenda.
 //!
-//! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Plan`], [`Writing`]), the predictor
+//! - **Told by** workers ([`Demand`], [`Publish`]), dispatch ([`Arrived`], [`Plan`], [`Writing`]), the predictor
 //!   ([`Foreseen`]), caches ([`Cached`]), the monitor ([`Heat`]), those who learn ([`Learned`]), people
 //!   ([`Stage`]).
 //! - **Asks** caches for room ([`Reserve`](crate::message::Reserve), [`Commit`](crate::message::Commit)); everything that waits runs in futures of its own
@@ -14,10 +14,10 @@ use super::demand::{self, Landing};
 use super::flights::{self, Answer, Class, FlightId, Flights, Key, Waiter, Want};
 use super::source::Source;
 use super::transfer::{Handle, Lane};
-use crate::flow::{CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
+use crate::flow::{Arrived, CacheId, Decision, Heat, Map, ObjectName, Plan, SourceId, WorkerId, Writing};
 use crate::message::{
-    Cached, Declined, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready, Transferred,
-    Unforeseen, Unpin,
+    Attached, Cached, Declined, Demand, Discard, Fact, Foreseen, Learned, NotReady, Publish, Rank, Ready,
+    Transferred, Unforeseen, Unpin,
 };
 use crate::task::{Catalogue, Places};
 use crate::time::{Clock, Span, Time};
@@ -30,10 +30,6 @@ use tokio::sync::oneshot;
 const TICK: Span = Span::from_ms(20);
 /// Messages that may wait.
 const MAILBOX: usize = 16_384;
-/// Sizes of objects that are remembered.
-const SIZES: usize = 1 << 20;
-/// What an object is taken to be long until its source or its like has said so, bytes.
-const UNKNOWN_BYTES: u64 = 1 << 20;
 
 /// A user wants an object in a pool now; answered when it is there, with its size.
 #[derive(Message, Clone, Debug)]
@@ -77,13 +73,6 @@ pub struct Peers {
     pub declined: Recipient<Fact<Declined>>,
 }
 
-impl Peers {
-    /// A worker's pool.
-    fn cache_of(&self, worker: WorkerId) -> CacheId {
-        self.worker_caches.get(usize::from(worker.0)).copied().unwrap_or(CacheId(0))
-    }
-}
-
 /// The actor.
 pub struct PrefetchActor {
     pub(super) peers: Arc<Peers>,
@@ -97,10 +86,11 @@ pub struct PrefetchActor {
     staging: Map<Waiter, Key>,
     by_key: Map<Key, Waiter>,
     landed: Map<Key, Landing>,
-    sizes: Map<ObjectName, u64>,
     writers: Map<ObjectName, u32>,
     /// Where a task of each type would run.
     homes: Map<crate::flow::TypeId, (WorkerId, CacheId)>,
+    /// Pools of workers that came later.
+    attached: Map<WorkerId, CacheId>,
     next_waiter: u64,
 }
 
@@ -129,35 +119,17 @@ impl PrefetchActor {
             staging: Map::default(),
             by_key: Map::default(),
             landed: Map::default(),
-            sizes: Map::default(),
             writers: Map::default(),
             homes: Map::default(),
+            attached: Map::default(),
             next_waiter: 1,
         }
     }
 
-    /// The size of an object as far as anybody knows.
-    pub(super) fn size(&self, object: &ObjectName) -> u64 {
-        self.sizes.get(object).copied().unwrap_or(UNKNOWN_BYTES)
-    }
-
-    /// The size of an object, if anybody knows it.
-    pub(super) fn known_size(&self, object: &ObjectName) -> Option<u64> {
-        self.sizes.get(object).copied()
-    }
-
-    /// What an object is taken to be long as long as nobody knows better.
-    pub(super) fn guess_size(&mut self, object: &ObjectName, bytes: u64) {
-        if !self.sizes.contains_key(object) {
-            self.learn_size(object, bytes);
-        }
-    }
-
-    fn learn_size(&mut self, object: &ObjectName, bytes: u64) {
-        if self.sizes.len() >= SIZES && !self.sizes.contains_key(object) {
-            self.sizes.clear(); // Rare, and soon learned again; a bound is all that is needed here.
-        }
-        self.sizes.insert(object.clone(), bytes);
+    /// A worker's pool.
+    fn cache_of(&self, worker: WorkerId) -> CacheId {
+        let configured = self.peers.worker_caches.get(usize::from(worker.0));
+        configured.or_else(|| self.attached.get(&worker)).copied().unwrap_or(CacheId(0))
     }
 
     fn waiter(&mut self) -> Waiter {
@@ -185,7 +157,7 @@ impl PrefetchActor {
         let waiter = self.waiter();
         let (tx, rx) = oneshot::channel();
         self.waiting.insert(waiter, tx);
-        let bytes = self.sizes.get(&key.object).copied();
+        let bytes = self.agenda.sizes().known(&key.object);
         let want = Want { waiter, key, source, class: Class::Demand, due, bytes };
         let mut out = Vec::new();
         self.flights.want(want, self.clock.now(), &mut out);
@@ -242,8 +214,8 @@ impl PrefetchActor {
             handle,
             flight,
             source,
-            bytes: self.sizes.get(&key.object).copied(),
-            guess: self.size(&key.object),
+            bytes: self.agenda.sizes().known(&key.object),
+            guess: self.agenda.sizes().guess(&key.object),
             purpose,
             class,
             connections,
@@ -251,10 +223,12 @@ impl PrefetchActor {
             key: key.clone(),
         };
         let (told, mut hear) = tokio::sync::mpsc::channel(8);
-        let flown = carrier
-            .fly(told)
-            .into_actor(self)
-            .map(move |flown, actor, ctx| actor.flown(flight, &key, flown, ctx));
+        // A task of its own: within the actor's context every piece of every body would poll all of them.
+        let flying = tokio::task::spawn_local(carrier.fly(told));
+        let flown = flying.into_actor(self).map(move |flown, actor, ctx| {
+            let flown = flown.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            actor.flown(flight, &key, flown, ctx);
+        });
         ctx.spawn(flown);
         let progress = futures_util::stream::poll_fn(move |cx| hear.poll_recv(cx));
         ctx.spawn(
@@ -272,7 +246,7 @@ impl PrefetchActor {
     fn flown(&mut self, flight: FlightId, key: &Key, flown: Flown, ctx: &mut Context<Self>) {
         self.handles.remove(&flight);
         if let flights::Ending::Landed { bytes, .. } = &flown.ending {
-            self.learn_size(&key.object, *bytes);
+            self.agenda.measured(&key.object, *bytes);
         }
         let pinned = match &flown.landing {
             Landing::Pool(held) => Some(held.file),
@@ -351,6 +325,13 @@ impl PrefetchActor {
         for action in wanted {
             match action {
                 agenda::Action::Stage { key, due } => self.stage(key, due, now, ctx),
+                agenda::Action::Postpone { key, due } => {
+                    if let Some(waiter) = self.by_key.get(&key).copied() {
+                        let mut out = Vec::new();
+                        self.flights.postpone(waiter, due, now, &mut out);
+                        self.carry_out(out, ctx);
+                    }
+                }
                 agenda::Action::CallOff { key } => {
                     if let Some(waiter) = self.by_key.get(&key).copied() {
                         self.cancel(waiter, ctx);
@@ -382,7 +363,7 @@ impl PrefetchActor {
         let waiter = self.waiter();
         self.staging.insert(waiter, key.clone());
         self.by_key.insert(key.clone(), waiter);
-        let bytes = self.sizes.get(&key.object).copied();
+        let bytes = self.agenda.sizes().known(&key.object);
         let want = Want { waiter, key, source, class: Class::Staging, due, bytes };
         let mut out = Vec::new();
         self.flights.want(want, now, &mut out);
@@ -409,7 +390,7 @@ impl Actor for PrefetchActor {
 }
 
 impl Handler<Demand> for PrefetchActor {
-    type Result = ResponseActFuture<Self, Result<Vec<Ready>, NotReady>>;
+    type Result = ResponseFuture<Result<Vec<Ready>, NotReady>>;
     fn handle(&mut self, msg: Demand, ctx: &mut Context<Self>) -> Self::Result {
         self.tell_unforeseen(&msg);
         demand::serve(self, msg, ctx)
@@ -502,6 +483,17 @@ impl Handler<Fact<Plan>> for PrefetchActor {
     }
 }
 
+impl Handler<Fact<Vec<Arrived>>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Vec<Arrived>>, _: &mut Context<Self>) {
+        for arrived in &msg.0 {
+            if let Some((worker, cache)) = self.homes.get(&arrived.task_type).copied() {
+                self.agenda.arrived(arrived, worker, cache);
+            }
+        }
+    }
+}
+
 impl Handler<Fact<Foreseen>> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Foreseen>, ctx: &mut Context<Self>) {
@@ -529,7 +521,6 @@ impl Handler<Fact<Foreseen>> for PrefetchActor {
 impl Handler<Cached> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Cached, _: &mut Context<Self>) {
-        self.learn_size(&msg.object, msg.bytes);
         self.agenda.cached(&msg, self.clock.now());
     }
 }
@@ -537,8 +528,17 @@ impl Handler<Cached> for PrefetchActor {
 impl Handler<Learned> for PrefetchActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        let cache = self.peers.cache_of(msg.outcome.worker);
-        self.agenda.learned(&msg.outcome, cache, self.clock.now());
+        for lesson in msg.0.iter() {
+            let cache = self.cache_of(lesson.outcome.worker);
+            self.agenda.learned(&lesson.outcome, cache, self.clock.now());
+        }
+    }
+}
+
+impl Handler<Fact<Attached>> for PrefetchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        self.attached.insert(msg.0.worker, msg.0.cache);
     }
 }
 

@@ -12,8 +12,10 @@ use super::flights::{Answer, Class, Key};
 use super::gate::{Pace, Worth};
 use super::governor::{Branch, Governor, HARMFUL, Switch, WASTED};
 use super::ledger::{Account, Ledger};
+use super::sizes::Sizes;
 use crate::flow::{
-    CacheId, CellId, Decided, Decision, Found, Heat, InputUse, Map, ObjectName, Outcome, Plan, TaskId,
+    Arrived, CacheId, CellId, Decided, Decision, Found, Heat, InputUse, Map, ObjectName, Outcome, Plan,
+    TaskId, WorkerId,
 };
 use crate::message::{Cached, Purpose};
 use crate::task::{Catalogue, Places};
@@ -27,9 +29,8 @@ const ASKED: usize = 64;
 /// What a pool had no room for is not tried again for this long. Needs come nearer and entries are used up all
 /// the time: 2 s here cost .03 of the mean latency on the staging workload.
 const DECLINED: Span = Span::from_ms(300);
-/// Refusals, sizes and proposals that are kept in mind.
+/// Refusals and proposals that are kept in mind.
 const DECLINED_MAX: usize = 16_384;
-const SIZES_MAX: usize = 1 << 20;
 const REJECTED_MAX: usize = 4_096;
 /// While a cell or a disk is hot but not too hot, staging keeps at least this share of its transfers: with less
 /// it brings nothing in time, and demand goes first in any case.
@@ -97,6 +98,13 @@ pub enum Action {
     /// Fetch an object into a pool before it is needed.
     Stage {
         /// What and where.
+        key: Key,
+        /// When it is needed.
+        due: Time,
+    },
+    /// A transfer that was asked for is needed at another time now.
+    Postpone {
+        /// Which.
         key: Key,
         /// When it is needed.
         due: Time,
@@ -187,7 +195,7 @@ pub struct Agenda {
     held_back: BTreeSet<(Time, Key)>,
     /// What had to leave for something staged, and until when it is harm if it is needed.
     watched: Map<Key, (Account, Time)>,
-    sizes: Map<ObjectName, u64>,
+    sizes: Sizes,
     paces: Map<Arc<str>, Pace>,
     heat: Heat,
     heat_changed: bool,
@@ -221,7 +229,7 @@ impl Agenda {
             retry: BTreeSet::new(),
             held_back: BTreeSet::new(),
             watched: Map::default(),
-            sizes: Map::default(),
+            sizes: Sizes::default(),
             paces: Map::default(),
             heat: Heat::default(),
             heat_changed: true,
@@ -234,6 +242,11 @@ impl Agenda {
             rejected: Vec::new(),
             waits: VecDeque::new(),
         }
+    }
+
+    /// How long objects are.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// Whether data is staged.
@@ -286,7 +299,7 @@ impl Agenda {
         assert!(self.settings.mode == Mode::On || self.asked.is_empty(), "only `on` moves bytes");
         assert!(self.asked.keys().all(|k| !self.left_out.contains_key(k)), "staged or left out, never both");
         assert!(self.written.values().all(|n| *n > 0));
-        assert!(self.declined.len() <= DECLINED_MAX && self.sizes.len() <= SIZES_MAX);
+        assert!(self.declined.len() <= DECLINED_MAX);
         assert_eq!(self.retry.len(), self.declined.len(), "what is declined is tried again some time");
         assert!(self.remembered.len() <= REMEMBERED && self.waits.len() <= REMEMBERED);
         assert!(self.watched.len() <= WATCHED && self.rejected.len() <= REJECTED_MAX);

@@ -1,7 +1,7 @@
 //! What may be needed, and how that is known: one list from all kinds of knowledge.
 
 use super::flights::Key;
-use crate::flow::{CacheId, Expected, Map, ObjectName, Plan, Planned, TypeId, WorkerId};
+use crate::flow::{Arrived, CacheId, Expected, Map, ObjectName, Plan, Planned, TypeId, WorkerId};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +86,9 @@ pub struct Candidate {
 
 /// Most learned proposals that stand at once; beyond it the one that ends first goes.
 const LEARNED_MAX: usize = 4_096;
+/// For so long a task that has come counts as about to start, unless a plan names it: by then it has started, or
+/// waits too far back to be planned.
+const ABOUT_TO_START: Span = Span::from_ms(250);
 /// A queued task is as good as certain: it may still be cancelled, or run elsewhere.
 const P_QUEUED: f64 = 0.99;
 /// A forecast that did not come true is dropped after one and a half times its wait, but not before this. Kept
@@ -96,6 +99,9 @@ const GRACE: Span = Span::from_ms(500);
 #[derive(Debug, Default)]
 pub struct Candidates {
     planned: BTreeMap<Key, Candidate>,
+    /// What tasks read that have come and that no plan has named yet.
+    arrived: BTreeMap<Key, Candidate>,
+    arrived_until: BTreeSet<(Time, Key)>,
     derived: BTreeMap<Key, BTreeMap<Arc<str>, Foreseen>>,
     by_entity: Map<Arc<str>, Vec<Key>>,
     learned: BTreeMap<Key, Learned>,
@@ -123,6 +129,33 @@ impl Candidates {
                 }
             }
         }
+    }
+
+    /// A task has come: it starts at once, or the next plan names it. Until then its objects count as needed now:
+    /// the forecast that brought them has been fulfilled, and they must neither be called off nor give way.
+    pub fn arrived(&mut self, a: &Arrived, worker: WorkerId, pool: CacheId, dirty: &mut BTreeSet<Key>) {
+        for object in &a.inputs {
+            let key = Key { pool, object: object.clone() };
+            let candidate = Candidate {
+                knowledge: Knowledge::Queued,
+                p: P_QUEUED,
+                due: a.at,
+                task_type: a.task_type,
+                entity: a.entity.clone(),
+                worker,
+                floor: 0.0,
+            };
+            if let Some(old) = self.arrived.insert(key.clone(), candidate) {
+                self.arrived_until.remove(&(old.due + ABOUT_TO_START, key.clone()));
+            }
+            self.arrived_until.insert((a.at + ABOUT_TO_START, key.clone()));
+            dirty.insert(key);
+        }
+    }
+
+    /// Whether all that is known of a key is that a task that has just come reads it: it will ask itself.
+    pub fn just_arrived(&self, key: &Key) -> bool {
+        self.arrived.contains_key(key) && !self.planned.contains_key(key) && !self.derived.contains_key(key)
     }
 
     fn plan_one(
@@ -228,6 +261,12 @@ impl Candidates {
 
     /// Drops what was expected and did not come.
     pub fn expire(&mut self, now: Time, dirty: &mut BTreeSet<Key>) {
+        while let Some((until, key)) = self.arrived_until.first().cloned().filter(|(until, _)| *until <= now)
+        {
+            self.arrived_until.remove(&(until, key.clone()));
+            self.arrived.remove(&key);
+            dirty.insert(key);
+        }
         while let Some((_, key)) = self.learned_until.first().cloned().filter(|(until, _)| *until <= now) {
             self.withdrawn(&key, dirty);
         }
@@ -239,7 +278,8 @@ impl Candidates {
 
     /// The keys under which a need of this object is known.
     pub fn keys_of(&self, object: &ObjectName) -> Vec<Key> {
-        let maps = self.planned.keys().chain(self.derived.keys()).chain(self.learned.keys());
+        let certain = self.planned.keys().chain(self.arrived.keys());
+        let maps = certain.chain(self.derived.keys()).chain(self.learned.keys());
         let mut keys: Vec<Key> = maps.filter(|k| k.object == *object).cloned().collect();
         keys.dedup();
         keys
@@ -252,8 +292,8 @@ impl Candidates {
 
     /// What is known of one key.
     pub fn get(&self, key: &Key) -> Option<Candidate> {
-        if let Some(planned) = self.planned.get(key) {
-            return Some(planned.clone());
+        if let Some(certain) = self.planned.get(key).or_else(|| self.arrived.get(key)) {
+            return Some(certain.clone());
         }
         let Some(of_entity) = self.derived.get(key) else {
             return self.learned.get(key).map(|l| Candidate {
@@ -282,7 +322,7 @@ impl Candidates {
 
     /// How many needs are known: one for each key and kind of knowledge.
     pub fn len(&self) -> usize {
-        self.planned.len() + self.derived.len() + self.learned.len()
+        self.planned.len() + self.arrived.len() + self.derived.len() + self.learned.len()
     }
 
     /// Whether nothing is expected.
@@ -297,6 +337,7 @@ impl Candidates {
     pub fn assert_invariants(&self) {
         assert_eq!(self.learned.len(), self.learned_until.len());
         assert!(self.learned.len() <= LEARNED_MAX);
+        assert_eq!(self.arrived.len(), self.arrived_until.len());
         assert_eq!(self.expiry.len(), self.expires.len());
         assert_eq!(
             self.by_entity.len(),
@@ -385,6 +426,25 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_has_come_keeps_its_objects_until_it_starts_or_is_planned() {
+        let (mut c, mut dirty) = (Candidates::default(), BTreeSet::new());
+        c.foreseen(&"e".into(), vec![derived("v:a", "e", COPY, 0.5, 2.0)], Time::ZERO, &mut dirty);
+        let inputs = vec![ObjectName::new("v:a")];
+        let a = Arrived { task: TaskId(1), task_type: COPY, entity: None, at: Time::from_s(1.0), inputs };
+        c.arrived(&a, WorkerId(0), CacheId(0), &mut dirty);
+        c.foreseen(&"e".into(), vec![], Time::from_s(1.0), &mut dirty);
+        let kept = c.get(&key("v:a")).unwrap();
+        assert_eq!((kept.knowledge, kept.due), (Knowledge::Queued, Time::from_s(1.0)));
+        assert!(c.just_arrived(&key("v:a")));
+        c.expire(Time::from_s(1.2), &mut dirty);
+        assert!(c.get(&key("v:a")).is_some());
+        dirty.clear();
+        c.expire(Time::from_s(1.3), &mut dirty);
+        assert!(c.is_empty() && dirty.contains(&key("v:a")));
+        c.assert_invariants();
+    }
+
+    #[test]
     fn what_did_not_come_is_dropped_after_one_and_a_half_times_its_wait() {
         let (mut c, mut dirty) = (Candidates::default(), BTreeSet::new());
         c.foreseen(&"e".into(), vec![derived("v:a", "e", COPY, 0.5, 10.0)], Time::ZERO, &mut dirty);
@@ -402,7 +462,13 @@ mod tests {
         for i in 0..5_000u32 {
             let now = Time::from_s(f64::from(i) / 10.0);
             let object = format!("v:{}", rng.u8(..40));
-            match rng.u8(..5) {
+            match rng.u8(..6) {
+                5 => {
+                    let inputs = vec![ObjectName::new(&*object)];
+                    let task = TaskId(u64::from(i));
+                    let a = Arrived { task, task_type: COPY, entity: None, at: now, inputs };
+                    c.arrived(&a, WorkerId(0), CacheId(0), &mut dirty);
+                }
                 0 => c.planned(&plan(&object, now.as_s() + rng.f64()), &mut dirty),
                 1 => c.proposed(learned(&object, now.as_s() + 5.0 * rng.f64()), &mut dirty),
                 2 => c.withdrawn(&key(&object), &mut dirty),

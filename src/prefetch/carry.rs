@@ -178,6 +178,10 @@ impl Carrier {
             pin: true,
         };
         let pool = &self.peers.caches[usize::from(self.key.pool.0)];
+        if self.class == Class::Staging && self.handle.class() == Class::Demand {
+            // A task waits for it by now: it gives way to no forecast.
+            let _ = pool.raise.send(Raise(file)).await;
+        }
         match pool.commit.send(commit).await {
             Ok(Ok(held)) => Flown { landing: Landing::Pool(held), ending },
             Ok(Err(why)) => self.no_room(why),
@@ -190,10 +194,8 @@ impl Carrier {
         // another file. (A broken connection within one transfer is resumed by `transfer::run` itself.)
         let temp = room.temp().clone();
         if failed.partial.is_some() {
-            let removed = tokio::fs::remove_file(&temp).await;
-            if let Err(error) = removed {
-                tracing::debug!(%error, file = %temp.display(), "an unfinished file was gone already");
-            }
+            // A removal that panics leaves a file that the next start finds.
+            let _ = tokio::task::spawn_blocking(move || transfer::discard(&temp)).await;
         }
         if let Room::Pool { file, .. } = room {
             let pool = &self.peers.caches[usize::from(self.key.pool.0)];

@@ -35,7 +35,7 @@ struct Server {
     began: Time,
 }
 
-type Answer = ResponseActFuture<PrefetchActor, Result<Vec<Ready>, NotReady>>;
+type Answer = ResponseFuture<Result<Vec<Ready>, NotReady>>;
 
 /// Starts what is needed for a demand and answers when all of it is ready.
 pub(super) fn serve(actor: &mut PrefetchActor, msg: Demand, ctx: &mut Context<PrefetchActor>) -> Answer {
@@ -84,7 +84,8 @@ pub(super) fn serve(actor: &mut PrefetchActor, msg: Demand, ctx: &mut Context<Pr
         };
         server.sum_up(all).await
     };
-    Box::pin(gathered.into_actor(actor))
+    // Beside the actor: within its context every answer would poll all demands.
+    Box::pin(gathered)
 }
 
 /// Whether the source has to be asked before a cached copy may be used.

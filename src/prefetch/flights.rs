@@ -337,6 +337,17 @@ impl Flights {
         self.advance(now, out);
     }
 
+    /// A staging waiter needs its object at another time than it said.
+    pub fn postpone(&mut self, waiter: Waiter, due: Time, now: Time, out: &mut Vec<Action>) {
+        let Some(&id) = self.by_waiter.get(&waiter) else { return };
+        let flight = self.flights.get_mut(&id).expect("a waiter's flight is in the table");
+        for w in flight.waiters.iter_mut().filter(|w| w.waiter == waiter) {
+            w.due = due;
+        }
+        self.rerank(id, out);
+        self.advance(now, out);
+    }
+
     /// The object has been, or is being, written: whatever is on its way is of no use. Staging waiters are
     /// cancelled; demand waiters get a new transfer that begins at zero.
     pub fn invalidate(&mut self, object: &ObjectName, now: Time, out: &mut Vec<Action>) {

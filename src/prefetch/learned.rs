@@ -31,7 +31,7 @@ impl PrefetchActor {
             .filter(|(object, _)| unforeseen(object) && !self.is_written(object))
             .map(|(object, held)| Read {
                 object: object.clone(),
-                bytes: held.as_ref().map(|h| h.bytes).or_else(|| self.known_size(object)),
+                bytes: held.as_ref().map(|h| h.bytes).or_else(|| self.agenda.sizes().known(object)),
                 there: held.is_some(),
                 staged: held.as_ref().is_some_and(|h| h.staged),
                 protected: held.as_ref().is_some_and(|h| h.protected),
@@ -70,7 +70,6 @@ impl Handler<Fact<Proposed>> for PrefetchActor {
             if self.peers.places.source(&o.object).is_none() {
                 continue;
             }
-            self.guess_size(&o.object, o.bytes);
             let (object, p, break_even, until) = (o.object, o.p, o.break_even, o.until);
             self.agenda.proposed(Learned { object, cache, worker, task_type, p, break_even, until });
         }

@@ -19,6 +19,7 @@ pub mod governor;
 mod learned;
 pub mod ledger;
 mod publish;
+pub mod sizes;
 pub mod source;
 pub mod transfer;
 

@@ -101,6 +101,10 @@ impl Handle {
     pub fn set_class(&self, class: Class) {
         self.class.send_replace(class);
     }
+    /// What it is paced as now.
+    pub fn class(&self) -> Class {
+        *self.class.borrow()
+    }
     /// Ends it with [`Error::Stopped`], what it has kept.
     pub fn stop(&self) {
         self.stop.cancel();

@@ -3,6 +3,7 @@
 pub mod baseline;
 mod link;
 pub mod objects;
+pub mod online;
 mod reach;
 pub mod summary;
 pub mod trace;

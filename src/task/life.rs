@@ -212,6 +212,11 @@ impl Life {
         self.earlier = self.attempts;
     }
 
+    /// The attempt that was started last does not count: it was given back undone.
+    pub fn forgive(&mut self) {
+        self.earlier = (self.earlier + 1).min(self.attempts);
+    }
+
     /// Since when it stands there.
     pub fn since(&self) -> Time {
         self.since

@@ -11,6 +11,7 @@ use super::roster_actor::Profiled;
 use crate::flow::{Map, Outcome, TaskId, TypeId, WorkerId};
 use crate::message::{Assign, Learned, Stop};
 use actix::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -102,14 +103,32 @@ impl Handler<Stop> for WorkerActor {
 impl Handler<Learned> for WorkerActor {
     type Result = ();
     fn handle(&mut self, msg: Learned, _: &mut Context<Self>) {
-        let o = &msg.outcome;
-        if o.worker != self.shared.id || !self.profile.learn(o, &self.smoothing) {
-            return;
+        let ours = msg.0.iter().map(|l| &l.outcome).filter(|o| o.worker == self.shared.id);
+        for told in learn(&mut self.profile, &self.smoothing, &mut self.keeper, ours) {
+            // Missed facts are made good by the next one of the same type.
+            let _ = self.roster.try_send(told);
         }
-        let Some(figures) = self.profile.get(o.task_type) else { return };
-        (self.keeper)(o.task_type, figures);
-        let told = Profiled { worker: o.worker, task_type: o.task_type, figures: figures.clone() };
-        // Missed facts are made good by the next one of the same type.
-        let _ = self.roster.try_send(told);
     }
+}
+
+/// Learns attempts of one worker; what is kept and told is one value for each type, however many ended.
+pub(super) fn learn<'o>(
+    profile: &mut Profile,
+    smoothing: &Smoothing,
+    keeper: &mut ProfileKeeper,
+    ours: impl Iterator<Item = &'o Arc<Outcome>>,
+) -> Vec<Profiled> {
+    let mut changed = BTreeMap::new();
+    for o in ours {
+        if profile.learn(o, smoothing) {
+            changed.insert(o.task_type, o.worker);
+        }
+    }
+    let mut told = Vec::with_capacity(changed.len());
+    for (task_type, worker) in changed {
+        let Some(figures) = profile.get(task_type) else { continue };
+        keeper(task_type, figures);
+        told.push(Profiled { worker, task_type, figures: figures.clone() });
+    }
+    told
 }

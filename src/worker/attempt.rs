@@ -71,16 +71,30 @@ pub fn log_name(task: u64, attempt: u32) -> String {
 
 /// Inputs that are ready, and what must be given back.
 #[derive(Default)]
-struct Data {
-    ready: Vec<Ready>,
+pub(super) struct Data {
+    pub(super) ready: Vec<Ready>,
     pinned: Vec<u64>,
 }
 
-struct Attempt<'a> {
-    shared: &'a Shared,
-    spec: &'a TaskType,
-    assign: &'a Assign,
-    stop: CancellationToken,
+impl Data {
+    /// Gives back what the attempt held: private files go, pins are let go.
+    pub(super) async fn let_go(&mut self, shared: &Shared) {
+        for private in self.ready.iter().filter(|r| r.pinned.is_none()) {
+            // Nobody else has this name of it.
+            let _ = tokio::fs::remove_file(&private.path).await;
+        }
+        if !self.pinned.is_empty() {
+            // A pin that could not be given back would never be evicted; the cache's mailbox takes it.
+            let _ = shared.cache.1.send(Unpin(std::mem::take(&mut self.pinned))).await;
+        }
+    }
+}
+
+pub(super) struct Attempt<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) spec: &'a TaskType,
+    pub(super) assign: &'a Assign,
+    pub(super) stop: CancellationToken,
 }
 
 /// Runs an attempt; `stop` ends it early.
@@ -95,20 +109,13 @@ pub async fn run(shared: Arc<Shared>, assign: Assign, stop: CancellationToken) -
         Ok(()) => attempt.run_child(&data).await,
         Err(ending) => (ending, Usage::default()),
     };
-    for private in data.ready.iter().filter(|r| r.pinned.is_none()) {
-        // Nobody else has this name of it.
-        let _ = tokio::fs::remove_file(&private.path).await;
-    }
-    if !data.pinned.is_empty() {
-        // A pin that could not be given back would never be evicted; the cache's mailbox takes it.
-        let _ = shared.cache.1.send(Unpin(std::mem::take(&mut data.pinned))).await;
-    }
+    data.let_go(&shared).await;
     attempt.outcome(ending, usage, data_wait, data)
 }
 
 impl Attempt<'_> {
     /// Pins what the cache has and asks for the rest.
-    async fn gather(&self, data: &mut Data) -> Result<(), Ending> {
+    pub(super) async fn gather(&self, data: &mut Data) -> Result<(), Ending> {
         let task = &self.assign.task;
         if task.inputs.is_empty() {
             return if self.stop.is_cancelled() { Err(Ending::Cancelled) } else { Ok(()) };
@@ -173,7 +180,11 @@ impl Attempt<'_> {
     }
 
     /// The work folder with its inputs.
-    async fn prepare(&self, data: &Data, ways: &'static [Way]) -> Result<(WorkFolder, Vec<Placed>), String> {
+    pub(super) async fn prepare(
+        &self,
+        data: &Data,
+        ways: &'static [Way],
+    ) -> Result<(WorkFolder, Vec<Placed>), String> {
         let (work, links) = (self.shared.work.clone(), self.shared.links.clone());
         let (id, token) = (self.assign.task.id, self.assign.token);
         let needs = Needs { inputs: !data.ready.is_empty(), outputs: true, owner: None };
@@ -298,7 +309,7 @@ impl Attempt<'_> {
     }
 
     /// Compares the inputs with what was placed and takes them away; the first that was changed, if any.
-    async fn take_inputs_away(
+    pub(super) async fn take_inputs_away(
         &self,
         folder: &WorkFolder,
         placed: Vec<Placed>,
@@ -324,7 +335,7 @@ impl Attempt<'_> {
     }
 
     /// Publishes the declared outputs before the task counts as done.
-    async fn publish(&self, folder: &WorkFolder) -> Ending {
+    pub(super) async fn publish(&self, folder: &WorkFolder) -> Ending {
         let declared = &self.assign.task.outputs;
         if declared.is_empty() {
             return Ending::Done;
@@ -349,7 +360,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn clean(&self, folder: WorkFolder, ending: &Ending) {
+    pub(super) async fn clean(&self, folder: WorkFolder, ending: &Ending) {
         let keep = if ending.is_done() { self.shared.keep_done_work } else { self.shared.keep_failed_work };
         if keep {
             return; // Retention removes it.
@@ -364,7 +375,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn outcome(&self, ending: Ending, mut usage: Usage, data_wait: Span, data: Data) -> Outcome {
+    pub(super) fn outcome(&self, ending: Ending, mut usage: Usage, data_wait: Span, data: Data) -> Outcome {
         let inputs: Vec<InputUse> = data.ready.into_iter().map(|r| r.input).collect();
         usage.net_bytes =
             inputs.iter().filter(|i| i.found == crate::flow::Found::Fetched).map(|i| i.bytes).sum();

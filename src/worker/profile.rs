@@ -94,6 +94,7 @@ impl Figures {
             Ending::Cancelled
             | Ending::MissingInput { .. }
             | Ending::Lost
+            | Ending::Released
             | Ending::DependencyFailed { .. } => {
                 return false;
             }

@@ -34,6 +34,17 @@ impl Roster {
         Roster { members, host }
     }
 
+    /// A worker that was not known at the start came, or came back with other types. Its number follows theirs.
+    pub fn attach(&mut self, worker: WorkerId, types: Vec<TypeId>) {
+        let w = usize::from(worker.0);
+        // What the host can give is the scale for all of them.
+        let Some(capacity) = self.members.first().map(|m| m.capacity) else { return };
+        while self.members.len() <= w {
+            self.members.push(Member { profile: Profile::default(), types: Vec::new(), capacity });
+        }
+        self.members[w].types = types;
+    }
+
     /// A worker learned something about a type. The standings of that worker follow; those of the others move
     /// with the host's figures, and are asked for by [`Roster::all`] from time to time.
     pub fn profiled(&mut self, worker: WorkerId, task_type: TypeId, figures: Figures) -> Option<Standings> {

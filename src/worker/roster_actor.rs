@@ -4,7 +4,7 @@
 use super::profile::Figures;
 use super::roster::Roster;
 use crate::flow::{Standings, TypeId, WorkerId};
-use crate::message::Fact;
+use crate::message::{Attached, Fact};
 use crate::time::Span;
 use actix::prelude::*;
 
@@ -76,6 +76,15 @@ impl Handler<Profiled> for RosterActor {
         if let Some(standings) = self.roster.profiled(msg.worker, msg.task_type, msg.figures) {
             self.tell(&standings);
         }
+    }
+}
+
+impl Handler<Fact<Attached>> for RosterActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
+        self.roster.attach(msg.0.worker, msg.0.types);
+        self.changed = true;
+        self.tell_all();
     }
 }
 

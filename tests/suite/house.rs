@@ -1,6 +1,7 @@
 //! A daemon of our own in a temporary folder, and what a test asks of it.
 
 use serde_json::Value;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -26,12 +27,18 @@ pub fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The first figure in a short run, the second where `FORESTAGE_SOAK` is set (`scripts/soak`).
+pub fn soak([short, long]: [u64; 2]) -> u64 {
+    if std::env::var_os("FORESTAGE_SOAK").is_some() { long } else { short }
+}
+
 /// A temporary folder with sources, and perhaps a daemon in it. Dropping it ends the daemon.
 pub struct House {
     pub dir: tempfile::TempDir,
     pub child: Option<Child>,
     extra: String,
     capacity: &'static str,
+    env: Vec<(String, OsString)>,
 }
 
 impl House {
@@ -41,7 +48,7 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into(), capacity: "64MiB" }
+        House { dir, child: None, extra: extra.into(), capacity: "64MiB", env: Vec::new() }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
@@ -54,6 +61,11 @@ impl House {
     pub fn holding(mut self, capacity: &'static str) -> House {
         self.capacity = capacity;
         self
+    }
+
+    /// Sets a variable of the daemon's environment, from the next start on.
+    pub fn env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.env.push((name.into(), value.into()));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -104,6 +116,7 @@ slots = 1
         let child = Command::new(BIN)
             .args(["serve", "--config"])
             .arg(self.config())
+            .envs(self.env.iter().map(|(n, v)| (n, v)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -140,7 +153,8 @@ slots = 1
         until("the daemon stops", || child.try_wait().unwrap()).success()
     }
 
-    fn try_request(&self, method: &str, path: &str, accept: &str, body: &str) -> Option<(u16, Value)> {
+    /// One request, where the daemon may be gone.
+    pub fn try_request(&self, method: &str, path: &str, accept: &str, body: &str) -> Option<(u16, Value)> {
         let mut s = UnixStream::connect(self.socket()).ok()?;
         s.set_read_timeout(Some(PATIENCE)).unwrap();
         let length = body.len();
@@ -244,6 +258,27 @@ pub fn processes_of(dir: &Path) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Processes of tasks in this house that are no descendants of the daemon that runs now.
+pub fn strangers(house: &House) -> Vec<u32> {
+    let descends = |mut pid: u32| loop {
+        if pid == house.pid() {
+            return true;
+        }
+        match parent(pid) {
+            Some(p) if p > 1 => pid = p,
+            Some(_) => return false,
+            // It ended while we looked.
+            None => return true,
+        }
+    };
+    processes_of(house.dir.path()).into_iter().filter(|pid| !descends(*pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn unchunk(body: &str) -> String {

@@ -4,9 +4,15 @@
 
 mod bad_input;
 mod daemon;
+mod faults;
+mod faulty;
+mod forecasts;
+mod heap;
 mod house;
+mod images;
 mod learned;
 mod life;
+mod nginx;
 mod replay;
 mod right_data;
 mod survives;

@@ -6,6 +6,7 @@ mod control;
 mod events;
 mod heatmap;
 mod log;
+mod outside;
 mod query;
 mod reply;
 mod tasks;
@@ -121,7 +122,11 @@ fn declared() -> OpenApiRouter<Ask> {
         .routes(routes!(tasks::wait))
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::retry))
-        .routes(routes!(workers::list))
+        .routes(routes!(workers::list, outside::attach))
+        .routes(routes!(outside::next))
+        .routes(routes!(outside::heartbeat))
+        .routes(routes!(outside::life_line))
+        .routes(routes!(outside::leave))
         .routes(routes!(workers::profile))
         .routes(routes!(workers::predict))
         .routes(routes!(cache::pools))

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 
 /// Types with less than this are not listed for a worker.
 const LEAST_SHOWN: f64 = 0.005;
+/// Pairs of entity and type of a prediction.
+const NEXT: usize = 8;
 /// Expected tasks of a prediction.
 const EXPECTED: usize = 20;
 
@@ -27,34 +29,35 @@ impl Hub {
     }
 
     pub(super) async fn show_workers(&self) -> Result<Vec<wire::Worker>, Error> {
-        let n = self.config.workers.len();
-        let running = dispatch::look(&self.house.dispatch, move |d, _| {
-            let of = |w| d.running_at(WorkerId(w as u16)).cloned().collect::<Vec<_>>();
-            (0..n).map(of).collect::<Vec<_>>()
+        let all = dispatch::look(&self.house.dispatch, move |d, _| {
+            // Outside workers that are away have no slots.
+            let there = d.specs().iter().filter(|w| w.slots > 0).cloned();
+            there.map(|w| (d.running_at(w.id).cloned().collect::<Vec<_>>(), w)).collect::<Vec<_>>()
         });
-        let running = running.await.map_err(gone)?;
+        let all = all.await.map_err(gone)?;
+        let ids: Vec<WorkerId> = all.iter().map(|(_, w)| w.id).collect();
         let heat = monitor::actor::look(&self.house.monitor, |m, now| m.heat(now)).await.map_err(gone)?;
         let forecasts = predict::actor::look(&self.house.predict, move |p, now| {
-            (0..n).map(|w| p.forecast(Subject::Worker(WorkerId(w as u16)), now)).collect::<Vec<Forecast>>()
+            ids.into_iter().map(|w| p.forecast(Subject::Worker(w), now)).collect::<Vec<Forecast>>()
         });
         let forecasts = forecasts.await.map_err(gone)?;
         let standings = self.standings().await?;
-        let mut workers = Vec::with_capacity(n);
-        for (i, w) in self.config.workers.iter().enumerate() {
+        let mut workers = Vec::with_capacity(all.len());
+        for ((running, w), forecast) in all.iter().zip(&forecasts) {
+            let i = usize::from(w.id.0);
             let types = w.types.iter().flatten().map(|t| self.names.catalogue.name(*t).to_owned()).collect();
-            let best = standings[i]
-                .types
-                .iter()
-                .filter(|s| s.effective_count >= 1.0)
-                .max_by(|a, b| a.speed.total_cmp(&b.speed));
+            let known =
+                standings.get(i).into_iter().flat_map(|s| &s.types).filter(|s| s.effective_count >= 1.0);
+            let best = known.max_by(|a, b| a.speed.total_cmp(&b.speed));
             workers.push(wire::Worker {
                 name: w.name.clone(),
                 slots: w.slots,
-                running: running[i].iter().map(|t| self.running(t)).collect(),
+                outside: w.outside,
+                running: running.iter().map(|t| self.running(t)).collect(),
                 cache: self.cache_name(w.cache),
                 types,
                 heat: heat.workers.get(i).copied().unwrap_or_default(),
-                next: self.chances(&forecasts[i]),
+                next: self.chances(forecast),
                 best_at: best.map(|s| wire::BestAt {
                     task_type: self.names.catalogue.name(s.task_type).to_owned(),
                     speed: s.speed,
@@ -129,15 +132,19 @@ impl Hub {
                 _ => p.expected_all(now, EXPECTED),
             };
             let explained = explain.then(|| (p.explain(subject), p.exponents_learned()));
-            (forecast, expected, explained, now)
+            let mut next = match subject {
+                Subject::Entity(_) => vec![],
+                _ => p.joint(subject),
+            };
+            next.truncate(NEXT);
+            (forecast, expected, next, explained, now)
         });
-        let (forecast, expected, explained, now) = asked.await.map_err(gone)?;
+        let (forecast, expected, next, explained, now) = asked.await.map_err(gone)?;
         let known = match worker {
             Some(w) => self.known_for(w).await?,
             None => vec![],
         };
         let name = |t| self.names.catalogue.name(t).to_owned();
-        let likeliest = forecast.types.first().map_or_else(String::new, |t| name(t.task_type));
         Ok(wire::Prediction {
             of: match (&q.worker, &q.entity) {
                 (Some(w), _) => format!("worker {w}"),
@@ -158,8 +165,12 @@ impl Hub {
                 .collect(),
             other: forecast.other,
             expected: expected.iter().map(|e| self.expected(e, now)).collect(),
+            next: next
+                .into_iter()
+                .map(|(entity, t, p)| wire::NextTask { task_type: name(t), entity: entity.to_string(), p })
+                .collect(),
             known,
-            explain: explained.map(|(e, learned)| explanation(e, learned, &likeliest)),
+            explain: explained.map(|(e, learned)| explanation(e, learned)),
         })
     }
 
@@ -291,8 +302,7 @@ impl Hub {
     }
 }
 
-fn explanation(e: predict::Explained, learned: bool, likeliest: &str) -> wire::Explain {
-    let total: f64 = e.calibration.bins().iter().map(|b| b.n).sum();
+fn explanation(e: predict::Explained, learned: bool) -> wire::Explain {
     let bins = e.calibration.bins();
     wire::Explain {
         exponents: e.exponents,
@@ -304,8 +314,8 @@ fn explanation(e: predict::Explained, learned: bool, likeliest: &str) -> wire::E
             .map(|v| wire::ContextVoice {
                 context: v.name.to_owned(),
                 weight: f64::from(v.says),
-                task_type: likeliest.to_owned(),
-                count: total,
+                task_type: v.favours.clone(),
+                count: v.seen.map(f64::from),
             })
             .collect(),
         calibration: bins

@@ -8,7 +8,8 @@
 //! p_parent: the opinion of the context it backs off to. d and a are fixed: learning them, by level or by
 //! evidence, gained nothing on any of eight logs.
 
-use super::candidates::{Candidates, Row};
+use super::candidates::Candidates;
+use super::row::Row;
 use super::table::Node;
 
 /// d
@@ -18,19 +19,17 @@ pub(super) const CONCENTRATION: f32 = 0.2;
 /// Classes of evidence: see [`evidence`].
 pub(super) const EVIDENCE: usize = 14;
 
-/// p, from the counts and the parent's p.
+/// The counts' part of p, into `row`; gives back the parent's share, `(a + d·U) / (T + a)`.
 ///
 /// Types of the node that are no candidate (there was no room) count for the class *seen*.
 #[inline(always)]
-pub(super) fn interpolate(node: &Node, parent: &Row, candidates: &Candidates) -> Row {
-    let total = f32::from(node.total());
-    let scale = 1.0 / (total + CONCENTRATION);
-    let back = (CONCENTRATION + DISCOUNT * node.distinct() as f32) * scale;
-    let mut p = parent.map(|x| x * back);
+pub(super) fn discount(node: &Node, candidates: &Candidates, row: &mut Row) -> f32 {
+    let scale = 1.0 / (f32::from(node.total()) + CONCENTRATION);
+    candidates.width().fill(row, |_| 0.0);
     for (&symbol, &count) in node.symbols().iter().zip(node.counts()) {
-        p[candidates.place(symbol)] += (f32::from(count) - DISCOUNT).max(0.0) * scale;
+        row[candidates.place(symbol)] += (f32::from(count) - DISCOUNT) * scale;
     }
-    p
+    (CONCENTRATION + DISCOUNT * node.distinct() as f32) * scale
 }
 
 /// How much a context has seen, as a class: seven of the total, by doubling, times whether it always went the
@@ -42,19 +41,18 @@ pub(super) fn evidence(node: &Node) -> usize {
 
 /// The class of the total alone, 0..=6.
 #[inline(always)]
-pub(super) fn strength(total: u16) -> usize {
+pub(super) fn strength(total: u8) -> usize {
     ((u32::from(total) + 1).ilog2() as usize).min(EVIDENCE / 2 - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::types::candidates::{ROW, sum};
     use crate::predict::types::table::Table;
 
     #[test]
     fn gives_the_hand_computed_posterior() {
-        let mut t = Table::new(4, 255);
+        let mut t = Table::new(4, 254);
         for s in [1, 1, 1, 2] {
             let place = t.find(77);
             t.learn(place, s);
@@ -64,14 +62,15 @@ mod tests {
         c.grow(4);
         [1, 2, 3].iter().for_each(|&s| c.nominate(s));
         c.close(3.0, 0.0);
-        let mut parent = [0.0; ROW];
+        let (mut parent, mut p) = (Row::ZERO, Row::ZERO);
         parent[..3].copy_from_slice(&[0.5, 0.25, 0.25]);
-        let p = interpolate(&node, &parent, &c);
+        let back = discount(&node, &c, &mut p);
+        c.width().update(&mut p, |i, x| x + back * parent[i]);
         // T = 4, U = 2: (2.5 + 1.2 · .5) / 4.2, (.5 + 1.2 · .25) / 4.2, 1.2 · .25 / 4.2
         for (x, expected) in p.iter().zip([3.1 / 4.2, 0.8 / 4.2, 0.3 / 4.2]) {
             assert!((x - expected).abs() < 1e-6, "{p:?}");
         }
-        assert!((sum(&p) - 1.0).abs() < 1e-6);
+        assert!((p[..5].iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!(evidence(&node), 4);
     }
 }

@@ -6,19 +6,19 @@
 //! when probabilities are made.
 
 use super::Symbol;
-use super::maths::{exp, ln};
+use super::maths::{exp, larger, ln};
+use super::row::{ROW, Row, Width};
 
-/// Most candidates of one forecast: with the two rest classes, four registers of eight floats.
-pub(super) const CANDIDATES: usize = 30;
-/// Figures of a row.
-pub(super) const ROW: usize = CANDIDATES + 2;
-/// One figure for each class; what lies behind the last class is zero.
-pub(super) type Row = [f32; ROW];
+/// Most candidates of one forecast: with the two rest classes, a whole row.
+pub(super) const CANDIDATES: usize = ROW - 2;
 
 /// Marks a type that is no candidate.
 const NO_PLACE: u8 = u8::MAX;
 /// Score of a class that does not exist.
 const IMPOSSIBLE: f32 = -1e9;
+/// Smallest probability of a candidate, and of a rest class, that is told apart from zero.
+const LEAST: f32 = 1e-7;
+const LEAST_REST: f32 = 1e-9;
 
 /// The candidates and their places.
 #[derive(Clone, Debug)]
@@ -29,7 +29,15 @@ pub(super) struct Candidates {
     places: Vec<u8>,
     /// Members of the two rest classes.
     members: [f32; 2],
-    ln_members: [f32; 2],
+    width: Width,
+    /// One for every class that has members, else zero.
+    alive: Row,
+    /// Zero for every class that has members, else a score that no class can have.
+    shut: Row,
+    /// The logarithm of how many members a class has: what all have over one.
+    crowd: Row,
+    /// The smallest probability of each class.
+    least: Row,
 }
 
 impl Candidates {
@@ -39,7 +47,11 @@ impl Candidates {
             len: 0,
             places: Vec::new(),
             members: [0.0; 2],
-            ln_members: [0.0; 2],
+            width: Width::of(2),
+            alive: Row::ZERO,
+            shut: Row::ZERO,
+            crowd: Row::ZERO,
+            least: Row::ZERO,
         }
     }
 
@@ -85,7 +97,24 @@ impl Candidates {
     #[inline(always)]
     pub fn close(&mut self, seen: f32, unseen: f32) {
         self.members = [(seen - self.len as f32).max(0.0), unseen];
-        self.ln_members = self.members.map(|n| ln(n.max(1.0)));
+        self.width = Width::of(self.classes());
+        let m = self.len();
+        self.width.fill(&mut self.alive, |i| f32::from(u8::from(i < m)));
+        self.width.fill(&mut self.shut, |i| if i < m { 0.0 } else { IMPOSSIBLE });
+        self.width.fill(&mut self.crowd, |_| 0.0);
+        self.width.fill(&mut self.least, |_| LEAST);
+        for (class, n) in (m..).zip(self.members) {
+            self.least[class] = LEAST_REST;
+            if n > 0.0 {
+                (self.alive[class], self.shut[class], self.crowd[class]) = (1.0, 0.0, ln(n.max(1.0)));
+            }
+        }
+    }
+
+    /// The registers that a row of this forecast uses.
+    #[inline(always)]
+    pub fn width(&self) -> Width {
+        self.width
     }
 
     /// The candidates in order of nomination.
@@ -124,97 +153,51 @@ impl Candidates {
         (self.places.get(symbol as usize).copied().unwrap_or(NO_PLACE) as usize).min(self.len())
     }
 
-    /// Class probabilities to log probabilities of one member. Probabilities below 1e-7 count as 1e-7.
+    /// Class probabilities to log probabilities of one member. Those of candidates below 1e-7 count as 1e-7.
     #[inline(always)]
-    pub fn ln_row(&self, p: &Row) -> Row {
-        let mut l = [0.0; ROW];
-        for i in 0..ROW {
-            l[i] = ln(p[i].max(1e-7));
-        }
-        let m = self.len();
-        for j in 0..2 {
-            l[m + j] = ln(p[m + j].max(1e-9)) - self.ln_members[j];
-        }
-        l
+    pub fn ln_row(&self, p: &Row, l: &mut Row) {
+        let (least, crowd) = (&self.least, &self.crowd);
+        self.width.fill(l, |i| ln(larger(p[i], least[i])) - crowd[i]);
     }
 
-    /// Zero behind the last class.
+    /// Zero for every class without members, and behind the last.
     #[inline(always)]
     pub fn trim(&self, row: &mut Row) {
-        for x in &mut row[self.classes()..] {
-            *x = 0.0;
-        }
+        self.width.update(row, |i, x| x * self.alive[i]);
     }
 
     /// Scores of one member each (any constant may be added to all) to probabilities of classes, and to log
     /// probabilities of one member each.
     #[inline(always)]
     pub fn normalise(&self, scores: &Row, p: &mut Row, l: &mut Row) {
-        let m = self.len();
-        let mut o = *scores;
-        for j in 0..2 {
-            o[m + j] = if self.members[j] > 0.0 { o[m + j] + self.ln_members[j] } else { IMPOSSIBLE };
-        }
-        for x in &mut o[m + 2..] {
-            *x = IMPOSSIBLE;
-        }
-        let top = max(&o);
-        for i in 0..ROW {
-            o[i] -= top;
-            p[i] = exp(o[i]);
-        }
-        self.trim(p);
-        let total = sum(p);
-        let (inverse, ln_total) = (1.0 / total, ln(total));
-        for i in 0..ROW {
-            p[i] *= inverse;
-            l[i] = o[i] - ln_total;
-        }
-        for j in 0..2 {
-            if self.members[j] > 0.0 {
-                l[m + j] -= self.ln_members[j];
-            } else {
-                (p[m + j], l[m + j]) = (0.0, 0.0);
-            }
-        }
-        self.trim(l);
+        let (top, total) = self.weigh(|i| scores[i] + self.crowd[i], p);
+        let shift = top + ln(total);
+        self.width.fill(l, |i| (scores[i] - shift) * self.alive[i]);
     }
-}
 
-/// Sum of a row, in an order that vector registers like.
-#[inline(always)]
-pub(super) fn sum(row: &Row) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for chunk in row.chunks_exact(8) {
-        for i in 0..8 {
-            lanes[i] += chunk[i];
-        }
+    /// The same, probabilities alone.
+    #[inline(always)]
+    pub fn probabilities(&self, scores: &Row, p: &mut Row) {
+        self.weigh(|i| scores[i] + self.crowd[i], p);
     }
-    lanes.iter().sum()
-}
 
-/// Sum of the products of two rows.
-#[inline(always)]
-pub(super) fn dot(a: &Row, b: &Row) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for c in 0..ROW / 8 {
-        for i in 0..8 {
-            lanes[i] += a[c * 8 + i] * b[c * 8 + i];
-        }
+    /// Scores of whole classes to their probabilities.
+    #[inline(always)]
+    pub fn softmax(&self, scores: &Row, p: &mut Row) {
+        self.weigh(|i| scores[i], p);
     }
-    lanes.iter().sum()
-}
 
-/// Largest figure of a row.
-#[inline(always)]
-pub(super) fn max(row: &Row) -> f32 {
-    let mut lanes = [f32::MIN; 8];
-    for chunk in row.chunks_exact(8) {
-        for i in 0..8 {
-            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-        }
+    /// Fills in `exp(score)` over its sum; gives back the largest score, and the sum against it.
+    #[inline(always)]
+    fn weigh(&self, score: impl Fn(usize) -> f32, p: &mut Row) -> (f32, f32) {
+        let w = self.width;
+        let top = w.max(|i| score(i) + self.shut[i]);
+        w.fill(p, |i| exp(score(i) + self.shut[i] - top) * self.alive[i]);
+        let total = w.sum(|i| p[i]);
+        let inverse = 1.0 / total;
+        w.update(p, |_, x| x * inverse);
+        (top, total)
     }
-    lanes.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a })
 }
 
 #[cfg(test)]
@@ -242,14 +225,16 @@ mod tests {
     #[test]
     fn equal_scores_give_each_member_the_same() {
         let c = three(7.0, 3.0);
-        let (mut p, mut l) = ([0.0; ROW], [0.0; ROW]);
-        c.normalise(&[0.5; ROW], &mut p, &mut l);
+        let (mut p, mut l, mut even) = (Row::ZERO, Row::ZERO, Row::ZERO);
+        even.fill(0.5);
+        c.normalise(&even, &mut p, &mut l);
         for (class, expected) in [0.1, 0.1, 0.1, 0.4, 0.3].into_iter().enumerate() {
             assert!((p[class] - expected).abs() < 1e-4, "{class}: {}", p[class]);
             assert!((l[class] - (0.1f32).ln()).abs() < 1e-3);
         }
-        assert_eq!(p[5..], [0.0; ROW - 5]);
-        let back = c.ln_row(&p);
+        assert_eq!(p[5..8], [0.0; 3]);
+        let mut back = Row::ZERO;
+        c.ln_row(&p, &mut back);
         for class in 0..5 {
             assert!((back[class] - l[class]).abs() < 1e-3);
         }
@@ -258,9 +243,9 @@ mod tests {
     #[test]
     fn classes_without_members_get_nothing() {
         let c = three(3.0, 0.0);
-        let (mut p, mut l) = ([0.0; ROW], [0.0; ROW]);
-        c.normalise(&[0.0; ROW], &mut p, &mut l);
+        let (mut p, mut l) = (Row::ZERO, Row::ZERO);
+        c.normalise(&Row::ZERO, &mut p, &mut l);
         assert_eq!((p[3], p[4]), (0.0, 0.0));
-        assert!((sum(&p) - 1.0).abs() < 1e-5);
+        assert!((c.width().sum(|i| p[i]) - 1.0).abs() < 1e-5);
     }
 }

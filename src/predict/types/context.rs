@@ -72,6 +72,17 @@ pub(super) const CONTEXTS: [Context; BASE] = [
     context("last 1, position", 1),
 ];
 
+/// The names of the contexts that may be switched off, with their numbers.
+pub const NAMES: [(&str, usize); BASE - 1] = {
+    let mut names = [("", 0); BASE - 1];
+    let mut k = 1;
+    while k < BASE {
+        names[k - 1] = (CONTEXTS[k].name, k);
+        k += 1;
+    }
+    names
+};
+
 /// Last types that the regression hears; more told it nothing on any of eight logs.
 const REGRESSION_LAGS: usize = 8;
 /// Most binary features of one forecast.

@@ -15,9 +15,6 @@ use super::worker_model::{self, WorkerModel, World};
 use super::{Error, Settings, Symbol, TYPES_MAX, WORKERS_MAX, entity_model};
 use crate::predict::calibration::Calibration;
 
-/// Statements that the reliability table remembers, about.
-const CALIBRATION_WINDOW: f64 = 1000.0;
-
 /// Models of workers and of the host.
 #[derive(Clone, Debug)]
 struct Crew {
@@ -93,10 +90,10 @@ impl Engine {
             workers: Names::new(WORKERS_MAX),
             entities: Entities::new(settings.entities_max as usize),
             latest: Latest::default(),
-            chronicle: Chronicle::new(),
+            chronicle: Chronicle::new(settings.echo_bits()),
             by_entity: entity_model::new(settings, closed),
             crew: settings.workers.then(crew),
-            calibration: Calibration::of_last(CALIBRATION_WINDOW),
+            calibration: Calibration::of_last(settings.calibration_window.into()),
             settings: settings.clone(),
             events: 0,
             in_hand: InHand::Nothing,
@@ -151,10 +148,9 @@ impl Engine {
     /// Nothing for an entity as a subject, and with [`Settings::workers`] off.
     pub fn joint(&mut self, subject: Subject<'_>, max: usize, out: &mut Vec<Joint>) {
         out.clear();
-        let mut pairs = Vec::with_capacity(max + 1);
-        let Some(model) = self.prepare_stream(subject) else { return };
-        model.joint(max, &mut pairs);
-        out.extend(pairs.into_iter().map(|(h, task_type, p)| Joint { entity: EntityRef(h), task_type, p }));
+        if let Some(model) = self.prepare_stream(subject) {
+            model.joint(max, out);
+        }
     }
 
     /// Probability of one type for `subject`. A type never seen gets, in an open alphabet, the probability
@@ -184,7 +180,13 @@ impl Engine {
         if let Some(model) = self.prepare(subject) {
             model.loudest(&mut voices);
         }
-        out.extend(voices.into_iter().map(|(name, says)| Voice { name, says }));
+        let name = |s: Option<Symbol>| s.map_or_else(String::new, |s| self.types.name(s).to_owned());
+        out.extend(voices.into_iter().map(|v| Voice {
+            name: v.name,
+            says: v.says,
+            favours: name(v.favours),
+            seen: v.seen,
+        }));
     }
 
     /// How well the forecasts for entities came true lately: the probability of the likeliest type, stated

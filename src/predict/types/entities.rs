@@ -2,9 +2,8 @@
 
 use super::Error;
 use super::history::History;
+use super::names::{ById, id_of};
 use super::snapshot::{Reader, Writer};
-use crate::flow::Map;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -77,7 +76,7 @@ impl Expected {
 #[derive(Clone, Debug)]
 pub(super) struct Entities {
     slots: Vec<Entity>,
-    by_id: Map<u64, u32>,
+    by_id: ById<u32>,
     newest: u32,
     oldest: u32,
     max: usize,
@@ -86,14 +85,14 @@ pub(super) struct Entities {
 impl Entities {
     pub fn new(max: usize) -> Entities {
         assert!(max > 0 && max < NONE as usize, "checked by the settings");
-        Entities { slots: Vec::new(), by_id: Map::default(), newest: NONE, oldest: NONE, max }
+        Entities { slots: Vec::new(), by_id: ById::default(), newest: NONE, oldest: NONE, max }
     }
 
     /// An entity's stable identity. Two names that collide in 64 bits share a history; that costs accuracy,
     /// never safety, and does not happen.
     #[inline]
     pub fn id(name: &str) -> u64 {
-        xxh3_64(name.as_bytes())
+        id_of(name)
     }
 
     /// Memory, bytes, roughly.

@@ -9,10 +9,11 @@
 //! A fact about when an *entity* last did something is no key here: that would tell the time of the task that
 //! is foretold.
 
-use super::candidates::{Candidates, Row};
+use super::candidates::Candidates;
 use super::context::{LAST, ROOT};
 use super::history::History;
 use super::maths::{exp, hash};
+use super::row::Row;
 use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol};
 
@@ -20,7 +21,7 @@ use super::{Error, Symbol};
 const PRIOR_WEIGHT: f32 = 0.5;
 /// Symbols of one node; the faintest makes room.
 const SYMBOLS: usize = 8;
-/// Classes of how much is left: see [`Opinion::evidence`].
+/// Classes of how much is left.
 const EVIDENCE: usize = 14;
 
 /// When counts fade.
@@ -121,14 +122,6 @@ fn half_each(half_life: f32, lessons: u32) -> f32 {
     exp(-std::f32::consts::LN_2 * lessons as f32 / half_life)
 }
 
-/// What a fading context says.
-pub(super) struct Opinion {
-    /// Its class probabilities.
-    pub p: Row,
-    /// How much is left, as a class.
-    pub evidence: usize,
-}
-
 /// A direct-mapped table of all kinds; a newer context takes the place of an older one.
 #[derive(Clone, Debug)]
 pub(super) struct Fading {
@@ -153,9 +146,16 @@ impl Fading {
         (key as usize & (self.nodes.len() - 1), (key >> 32) as u32 | 1)
     }
 
-    /// What the context `key` of a kind says, if it is known.
+    /// What the context `key` of a kind says, if it is known: the counts' part of p, into `row`. Gives back the
+    /// parent's share, and the class of how much is left.
     #[inline(always)]
-    pub fn opinion(&self, kind: &Kind, key: u64, parent: &Row, candidates: &Candidates) -> Option<Opinion> {
+    pub fn opinion(
+        &self,
+        kind: &Kind,
+        key: u64,
+        candidates: &Candidates,
+        row: &mut Row,
+    ) -> Option<(f32, usize)> {
         let (at, tag) = self.place(key);
         let node = &self.nodes[at];
         if node.tag != tag {
@@ -165,11 +165,11 @@ impl Fading {
         let worth = node.worth(kind.fade, self.now);
         let left = worth * node.counts[..n].iter().sum::<f32>();
         let scale = 1.0 / (left + PRIOR_WEIGHT);
-        let mut p = parent.map(|x| x * PRIOR_WEIGHT * scale);
+        candidates.width().fill(row, |_| 0.0);
         for (&symbol, &count) in node.symbols[..n].iter().zip(&node.counts[..n]) {
-            p[candidates.place(symbol)] += count * worth * scale;
+            row[candidates.place(symbol)] += count * worth * scale;
         }
-        Some(Opinion { p, evidence: ((left * 4.0) as usize).min(EVIDENCE - 1) })
+        Some((PRIOR_WEIGHT * scale, ((left * 4.0) as usize).min(EVIDENCE - 1)))
     }
 
     /// `symbol` came after the contexts `keys`; `last` is the type before it.
@@ -233,7 +233,6 @@ impl Fading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::types::candidates::{ROW, sum};
 
     fn candidates() -> Candidates {
         let mut c = Candidates::new();
@@ -243,11 +242,13 @@ mod tests {
         c
     }
 
-    const EVEN: Row = {
-        let mut p = [0.0; ROW];
-        (p[0], p[1]) = (0.5, 0.5);
-        p
-    };
+    /// p, against a parent to whom both candidates are alike.
+    fn p(f: &Fading, kind: usize, key: u64, c: &Candidates) -> Option<[f32; 3]> {
+        let mut row = Row::ZERO;
+        let (back, evidence) = f.opinion(&FADING[kind], key, c, &mut row)?;
+        assert!(evidence < EVIDENCE);
+        Some([row[0] + 0.5 * back, row[1] + 0.5 * back, row[2]])
+    }
 
     #[test]
     fn counts_fade_with_all_lessons_or_with_their_own() {
@@ -261,7 +262,7 @@ mod tests {
             f.learn(&other, 2, None);
         }
         let c = candidates();
-        let after = |kind: usize| f.opinion(&FADING[kind], known[kind], &EVEN, &c).unwrap().p[0];
+        let after = |kind: usize| p(&f, kind, known[kind], &c).unwrap()[0];
         // One lesson counts for itself and is then followed by twenty: (½ + ½ · ½) / (½ + ½) at the first,
         // (1 + ½ · ½) / (1 + ½) at the other; the clock moved once before the twenty.
         let half = half_each(20.0, 21);
@@ -276,7 +277,7 @@ mod tests {
         f.learn(&k, 1, None);
         f.learn(&k, 2, Some(2));
         let c = candidates();
-        let p = f.opinion(&FADING[0], k[0], &EVEN, &c).unwrap().p;
+        let p = p(&f, 0, k[0], &c).unwrap();
         assert!((p[1] - 0.25 / 1.5).abs() < 1e-4, "{p:?}");
     }
 
@@ -288,9 +289,9 @@ mod tests {
         for _ in 0..5000 {
             let k = std::array::from_fn(|i| hash(&[i as u64, rng.u64(..6)]));
             f.learn(&k, rng.u16(..10), Some(rng.u16(..10)));
-            for (kind, &key) in FADING.iter().zip(&k) {
-                if let Some(o) = f.opinion(kind, key, &EVEN, &c) {
-                    assert!((sum(&o.p) - 1.0).abs() < 1e-3 && o.evidence < EVIDENCE);
+            for (kind, &key) in k.iter().enumerate() {
+                if let Some(p) = p(&f, kind, key, &c) {
+                    assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-3);
                 }
             }
         }

@@ -10,9 +10,9 @@ use super::table::Table;
 /// Nodes, as a power of two.
 const BITS: u8 = 12;
 /// Counts of a state are halved above this: people change.
-const FORGET_ABOVE: u16 = 60;
+const FORGET_ABOVE: u8 = 60;
 /// A worker is expected if it took at least one of this many.
-const ONE_OF: u16 = 25;
+const ONE_OF: u32 = 25;
 
 /// Counts of who took an entity over, by its last type and last worker, and by its last type alone.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Handover {
         for node in Handover::states(h).into_iter().filter_map(|s| self.counts.find(s).node) {
             let node = self.counts.node(node);
             for (&worker, &count) in node.symbols().iter().zip(node.counts()).take(4) {
-                if count * ONE_OF >= node.total() {
+                if u32::from(count) * ONE_OF >= node.total().into() {
                     expected.add(worker);
                 }
             }

@@ -29,6 +29,7 @@ mod names;
 mod novelty;
 mod pool;
 mod root;
+mod row;
 mod settings;
 mod snapshot;
 mod softmax;
@@ -40,6 +41,7 @@ mod takes;
 mod tests;
 mod worker_model;
 
+pub use context::NAMES as CONTEXTS;
 pub use engine::{Distribution, Engine, EntityRef, Event, Joint, Subject, Voice};
 pub use settings::Settings;
 

@@ -14,18 +14,18 @@ mod layout;
 mod lesson;
 mod persist;
 
-use self::hand::{Hand, best, softmax};
+use self::hand::{Hand, best};
 pub(super) use self::layout::{Extra, Layout};
 
 use super::apm::Apm;
 use super::backoff::{self, EVIDENCE};
-use super::candidates::ROW;
 use super::context::{self, BASE, CONTEXTS, LAST, LONGEST, ROOT};
 use super::fading::{self, FADING, Fading};
 use super::history::History;
 use super::maths::{exp, logit};
-use super::pool::{MODULUS, POSITIONS, Pool, ROWS, Selector};
+use super::pool::{MODULUS, POSITIONS, Pools, ROWS, Selector};
 use super::root::Root;
+use super::row::Row;
 use super::softmax::Regression;
 use super::spread::Spread;
 use super::standing::{Likely, Standing};
@@ -47,6 +47,18 @@ const APM_RATE: f32 = 0.02;
 /// Named types of a given distribution that become candidates.
 const GIVEN_CANDIDATES: usize = 12;
 
+/// What one expert said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loud {
+    pub name: &'static str,
+    /// Its weighted row at the best type.
+    pub says: f32,
+    /// The type it raises most.
+    pub favours: Option<Symbol>,
+    /// Counts behind it, if it is a context of the count table.
+    pub seen: Option<u8>,
+}
+
 /// The model.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
@@ -60,7 +72,7 @@ pub(super) struct Model {
     sparse: Regression,
     residual: Regression,
     standing: Standing,
-    pools: [Pool; 3],
+    pools: Pools,
     by_last_type: Apm,
     by_position: Apm,
     hand: Hand,
@@ -86,9 +98,9 @@ impl Model {
             table: Table::new(settings.table_bits, settings.forget_above),
             fading: Fading::new(settings.table_bits.saturating_sub(3)),
             sparse: Regression::new(settings.regression_bits, layout.regression_rate, 3.0),
-            residual: Regression::new(10, 0.05, 1.0),
+            residual: Regression::new(settings.regression_bits - 3, 0.05, 1.0),
             standing: Standing::new(),
-            pools: layout.pools.map(|s| Pool::new(s, rows, first, layout.pool_rate)),
+            pools: Pools::new(layout.pools, rows, first, layout.pool_rate),
             by_last_type: Apm::new(MODULUS, APM_RATE),
             by_position: Apm::new(POSITIONS, APM_RATE),
             hand: Hand::new(),
@@ -101,6 +113,7 @@ impl Model {
     pub fn grow(&mut self, n: usize) {
         self.root.grow(n);
         self.hand.candidates.grow(n);
+        self.hand.lanes.grow(n);
     }
 
     /// Memory of what is learned and of the forecast in hand, bytes.
@@ -110,7 +123,7 @@ impl Model {
             + self.sparse.bytes()
             + self.standing.bytes()
             + self.residual.bytes()
-            + self.pools.iter().map(Pool::bytes).sum::<usize>()
+            + self.pools.bytes()
             + self.by_last_type.bytes()
             + self.by_position.bytes()
             + self.root.bytes()
@@ -192,35 +205,42 @@ impl Model {
     fn root_says(&mut self, h: &History) {
         let nu = self.root.novelty(h.last_type());
         let hand = &mut self.hand;
-        let (by_continuation, by_use) = self.root.rows(nu, &hand.candidates);
-        hand.p[ROOT] = by_continuation;
-        hand.ln[ROOT] = hand.candidates.ln_row(&by_continuation);
+        let mut by_use = Row::ZERO;
+        self.root.rows(nu, &hand.candidates, &mut hand.p[ROOT], &mut by_use);
+        hand.candidates.ln_row(&hand.p[ROOT], &mut hand.ln[ROOT]);
         hand.candidates.trim(&mut hand.ln[ROOT]);
-        hand.situation.say(ROOT, hand.ln[ROOT], 0);
-        let row = hand.against(&by_use, ROOT);
-        hand.situation.say(self.contexts + PLAIN, row, 0);
+        let ln = &hand.ln[ROOT];
+        hand.candidates.width().fill(hand.situation.say(ROOT, 0), |i| ln[i]);
+        hand.say(self.contexts + PLAIN, 0, &by_use, ROOT);
     }
 
+    /// First what the counts of every context say by themselves, then each on top of its parent: no context has
+    /// to wait for another's counts.
     #[inline(always)]
     fn contexts_say(&mut self) {
         let hand = &mut self.hand;
         for k in 1..self.contexts {
-            let parent = parent(self.layout, k);
+            if let Some(node) = hand.places[k].node {
+                hand.back[k] = backoff::discount(self.table.node(node), &hand.candidates, &mut hand.p[k]);
+            }
+        }
+        let width = hand.candidates.width();
+        for k in 1..self.contexts {
+            let parent = hand.heard[parent(self.layout, k)] as usize;
             let Some(node) = hand.places[k].node else {
-                (hand.p[k], hand.ln[k]) = (hand.p[parent], hand.ln[parent]);
+                hand.heard[k] = parent as u8;
                 hand.situation.be_silent(k);
                 continue;
             };
-            let node = self.table.node(node);
-            let p = backoff::interpolate(node, &hand.p[parent], &hand.candidates);
-            let ln = hand.candidates.ln_row(&p);
-            let mut row = [0.0; ROW];
-            for i in 0..ROW {
-                row[i] = ln[i] - hand.ln[parent][i];
-            }
-            hand.candidates.trim(&mut row);
-            (hand.p[k], hand.ln[k]) = (p, ln);
-            hand.situation.say(k, row, backoff::evidence(node));
+            hand.heard[k] = k as u8;
+            let (before, from) = hand.p.split_at_mut(k);
+            let (above, back) = (&before[parent], hand.back[k]);
+            width.update(&mut from[0], |i, p| p + back * above[i]);
+            let (before, ln) = hand.ln.split_at_mut(k);
+            let (above, ln) = (&before[parent], &mut ln[0]);
+            hand.candidates.ln_row(&from[0], ln);
+            let row = hand.situation.say(k, backoff::evidence(self.table.node(node)));
+            width.fill(row, |i| ln[i] - above[i]);
         }
     }
 
@@ -229,14 +249,17 @@ impl Model {
         let hand = &mut self.hand;
         hand.fading_keys = fading::keys(h);
         hand.last_type = h.last_type();
+        let width = hand.candidates.width();
         for (i, kind) in FADING.iter().enumerate() {
-            let parent = &hand.p[kind.parent];
-            let Some(o) = self.fading.opinion(kind, hand.fading_keys[i], parent, &hand.candidates) else {
+            let mut p = Row::ZERO;
+            let said = self.fading.opinion(kind, hand.fading_keys[i], &hand.candidates, &mut p);
+            let Some((back, evidence)) = said else {
                 hand.situation.be_silent(self.contexts + FIRST_FADING + i);
                 continue;
             };
-            let row = hand.against(&o.p, kind.parent);
-            hand.situation.say(self.contexts + FIRST_FADING + i, row, o.evidence);
+            let above = hand.opinion(kind.parent);
+            width.update(&mut p, |i, x| x + back * above[i]);
+            hand.say(self.contexts + FIRST_FADING + i, evidence, &p, kind.parent);
         }
     }
 
@@ -244,14 +267,12 @@ impl Model {
     fn regression_says(&mut self, h: &History) {
         let hand = &mut self.hand;
         hand.lanes.place(&hand.candidates);
-        let scores = self.sparse.scores(hand.features.list(), &hand.lanes);
-        softmax(&scores, &hand.candidates, &mut hand.sparse_p);
-        let mut p = hand.sparse_p;
-        for (x, root) in p.iter_mut().zip(&hand.p[ROOT]) {
-            *x = *x * 0.995 + 0.005 * root;
-        }
-        let row = hand.against(&p, LAST);
-        hand.situation.say(self.contexts + SPARSE, row, 0);
+        let (mut scores, mut p) = (Row::ZERO, Row::ZERO);
+        self.sparse.scores(hand.features.list(), &hand.lanes, &mut hand.blocks, &mut scores);
+        hand.candidates.softmax(&scores, &mut hand.sparse_p);
+        let (sparse, root) = (&hand.sparse_p, &hand.p[ROOT]);
+        hand.candidates.width().fill(&mut p, |i| sparse[i] * 0.995 + 0.005 * root[i]);
+        hand.say(self.contexts + SPARSE, 0, &p, LAST);
         hand.residual_features = context::residual_features(h);
     }
 
@@ -259,20 +280,19 @@ impl Model {
     fn given_says(&mut self, given: &Spread) {
         let hand = &mut self.hand;
         let m = hand.candidates.len();
-        let mut p = [0.0; ROW];
+        let mut p = Row::ZERO;
         let mut left = given.named_total();
         for (i, &s) in hand.candidates.list().iter().enumerate() {
             p[i] = given.p(s);
             left -= p[i];
         }
         (p[m], p[m + 1]) = (left.max(0.0) + given.rest, given.new);
-        for (x, last) in p.iter_mut().zip(&hand.p[LAST]) {
-            *x = *x * 0.99 + 0.01 * last;
-        }
-        let row = hand.against(&p, LAST);
+        let last = hand.opinion(LAST);
+        hand.candidates.width().update(&mut p, |i, x| x * 0.99 + 0.01 * last[i]);
         let top = given.named().iter().fold(0.0f32, |a, &s| a.max(given.p(s)));
         let confidence = (logit(top.clamp(0.01, 0.999)) + 4.0) * 1.2;
-        hand.situation.say(self.contexts + GIVEN, row, (confidence.max(0.0) as usize).min(EVIDENCE - 1));
+        let evidence = (confidence.max(0.0) as usize).min(EVIDENCE - 1);
+        hand.say(self.contexts + GIVEN, evidence, &p, LAST);
     }
 
     #[inline(always)]
@@ -295,25 +315,21 @@ impl Model {
     #[inline(always)]
     fn mix(&mut self, h: &History) {
         let hand = &mut self.hand;
-        let mut residual = self.residual.scores(&hand.residual_features, &hand.lanes);
-        let likely = Likely { root: &hand.ln[ROOT], last: &hand.ln[LAST], longest: &hand.ln[LONGEST] };
+        let mut residual = Row::ZERO;
+        self.residual.scores(&hand.residual_features, &hand.lanes, &mut hand.blocks, &mut residual);
+        let longest = &hand.ln[hand.heard[LONGEST] as usize];
+        let likely = Likely { root: &hand.ln[ROOT], last: &hand.ln[hand.heard[LAST] as usize], longest };
         self.standing.correct(h, &hand.candidates, self.root.recent(), likely, &mut residual);
-        let mut scores = [0.0; ROW];
-        for pool in &mut self.pools {
-            pool.mix(&hand.situation, &residual, &hand.candidates);
-            for (score, ln) in scores.iter_mut().zip(&pool.ln) {
-                *score += ln * (1.0 / 3.0);
-            }
-        }
-        let mut ln = [0.0; ROW];
-        hand.candidates.normalise(&scores, &mut hand.mixed, &mut ln);
+        let mut mean = Row::ZERO;
+        self.pools.mix(&hand.situation, &residual, &hand.candidates, &mut mean);
+        hand.candidates.probabilities(&mean, &mut hand.mixed);
     }
 
     /// The best class's probability through two maps: half the pool's, half theirs, in the logit domain.
     #[inline(always)]
     fn refine(&mut self) {
         let hand = &mut self.hand;
-        let m = hand.candidates.len();
+        let (m, width) = (hand.candidates.len(), hand.candidates.width());
         hand.out = hand.mixed;
         hand.top = best(&hand.mixed[..m]);
         if m > 0 {
@@ -324,18 +340,13 @@ impl Model {
             let z = 0.5 * x + 0.25 * (logit(a) + logit(b));
             let p = (1.0 / (1.0 + exp(-z))).clamp(1e-5, 1.0 - 1e-5);
             let scale = (1.0 - p) / (1.0 - stated).max(1e-6);
-            for x in &mut hand.out {
-                *x *= scale;
-            }
+            width.update(&mut hand.out, |_, x| x * scale);
             hand.out[hand.top] = p;
-            let inverse = 1.0 / super::candidates::sum(&hand.out);
-            for x in &mut hand.out {
-                *x *= inverse;
-            }
+            let inverse = 1.0 / width.sum(|i| hand.out[i]);
+            width.update(&mut hand.out, |_, x| x * inverse);
         }
-        for i in 0..ROW {
-            hand.out[i] = hand.out[i] * (1.0 - FLOOR) + FLOOR * hand.p[ROOT][i];
-        }
+        let root = &hand.p[ROOT];
+        width.update(&mut hand.out, |i, x| x * (1.0 - FLOOR) + FLOOR * root[i]);
     }
 
     // ---- the forecast in hand ---------------------------------------------------------------------------
@@ -381,17 +392,26 @@ impl Model {
         self.table.find(context::key(k, hash) | 1).node.map(|n| self.table.node(n))
     }
 
-    /// Which experts spoke loudest for the best type: name, weighted row, evidence class; loudest first.
-    pub fn loudest(&self, out: &mut Vec<(&'static str, f32)>) {
+    /// What every expert said about the best type, loudest first. The vector is the caller's.
+    pub fn loudest(&self, out: &mut Vec<Loud>) {
         out.clear();
         let hand = &self.hand;
-        let weights = self.pools.each_ref().map(|p| p.weights(&hand.situation));
+        let weights = self.pools.weights(&hand.situation);
         for &r in hand.situation.live() {
             let r = r as usize;
             let w = weights.iter().map(|w| w[r]).sum::<f32>() / 3.0;
-            out.push((self.row_name(r), w * hand.situation.rows[r][hand.top]));
+            let row = hand.situation.rows[r].map(|x| w * x);
+            let list = hand.candidates.list();
+            out.push(Loud {
+                name: self.row_name(r),
+                says: row[hand.top],
+                favours: list.get(best(&row[..list.len()])).copied(),
+                seen: (r < self.contexts)
+                    .then(|| hand.places[r].node.map(|n| self.table.node(n).total()))
+                    .flatten(),
+            });
         }
-        out.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+        out.sort_by(|a, b| b.says.abs().total_cmp(&a.says.abs()));
     }
 
     fn row_name(&self, row: usize) -> &'static str {
@@ -410,7 +430,7 @@ impl Model {
     #[cfg(test)]
     pub fn assert_invariants(&self) {
         self.table.assert_invariants();
-        let out = &self.hand.out;
+        let out = &self.hand.out[..self.hand.candidates.classes()];
         assert!(out.iter().all(|x| x.is_finite() && *x >= 0.0), "{out:?}");
     }
 }

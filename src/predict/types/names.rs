@@ -2,7 +2,36 @@
 
 use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol};
-use crate::flow::Map;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// A name's identity: its hash. That two names of one engine collide in 64 bits does not happen.
+#[inline]
+pub(super) fn id_of(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
+}
+
+/// A map by identity, which needs no further hashing.
+pub(super) type ById<V> = HashMap<u64, V, BuildHasherDefault<AsIs>>;
+
+/// Passes an identity through.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    #[inline]
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only whole identities are keys");
+    }
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Stands for every name past the limit.
 const OTHERS: &str = "(others)";
@@ -10,7 +39,7 @@ const OTHERS: &str = "(others)";
 /// A bounded list of names.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
-    numbers: Map<Box<str>, Symbol>,
+    numbers: ById<Symbol>,
     list: Vec<Box<str>>,
     max: usize,
 }
@@ -19,13 +48,13 @@ impl Names {
     /// At most `max` names; the last number then stands for all others.
     pub fn new(max: usize) -> Names {
         assert!((2..=usize::from(Symbol::MAX)).contains(&max), "numbers have 16 bits");
-        Names { numbers: Map::default(), list: Vec::new(), max }
+        Names { numbers: ById::default(), list: Vec::new(), max }
     }
 
     /// A name's number; a new one if it was not met before.
     #[inline]
     pub fn number(&mut self, name: &str) -> Symbol {
-        if let Some(&n) = self.numbers.get(name) {
+        if let Some(n) = self.find(name) {
             return n;
         }
         let last = self.max - 1;
@@ -35,7 +64,7 @@ impl Names {
         let n = self.list.len().min(last);
         if n < last {
             self.list.push(name.into());
-            self.numbers.insert(name.into(), n as Symbol);
+            self.numbers.insert(id_of(name), n as Symbol);
         }
         n as Symbol
     }
@@ -49,7 +78,7 @@ impl Names {
     /// A name's number, if it was met before.
     #[inline]
     pub fn find(&self, name: &str) -> Option<Symbol> {
-        self.numbers.get(name).copied()
+        self.numbers.get(&id_of(name)).copied()
     }
 
     /// The name of a number that was given out.
@@ -64,7 +93,7 @@ impl Names {
 
     /// Memory, bytes, roughly.
     pub fn bytes(&self) -> usize {
-        self.list.iter().map(|n| 2 * n.len() + 48).sum()
+        self.list.iter().map(|n| n.len() + 32).sum()
     }
 
     pub fn save(&self, to: &mut Writer) {
@@ -78,7 +107,7 @@ impl Names {
         for i in 0..n {
             let name = from.text()?;
             // The last one stands for all others, whatever it is called.
-            if i < self.max - 1 && self.numbers.insert(name.into(), i as Symbol).is_some() {
+            if i < self.max - 1 && self.numbers.insert(id_of(name), i as Symbol).is_some() {
                 return Err(Error::Malformed { what: "a name that stands twice" });
             }
             self.list.push(name.into());

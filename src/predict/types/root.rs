@@ -5,8 +5,9 @@
 //! modeling"). Types never seen share ν (`novelty.rs`). The plain frequencies stand beside it as a row of
 //! their own.
 
-use super::candidates::{Candidates, ROW, Row};
+use super::candidates::Candidates;
 use super::novelty::Novelty;
+use super::row::Row;
 use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol, TYPES_MAX};
 
@@ -102,11 +103,12 @@ impl Root {
 
     /// Class probabilities by continuation counts and by plain frequency.
     #[inline(always)]
-    pub fn rows(&self, nu: f32, candidates: &Candidates) -> (Row, Row) {
+    pub fn rows(&self, nu: f32, candidates: &Candidates, by_continuation: &mut Row, by_use: &mut Row) {
         let m = candidates.len();
         let per_continuation = (1.0 - nu) / self.continuations_total.max(1.0);
         let per_use = (1.0 - nu) / self.events.max(1.0);
-        let (mut by_continuation, mut by_use) = ([0.0; ROW], [0.0; ROW]);
+        candidates.width().fill(by_continuation, |_| 0.0);
+        candidates.width().fill(by_use, |_| 0.0);
         let (mut continuation_sum, mut use_sum) = (0.0, 0.0);
         for (i, &s) in candidates.list().iter().enumerate() {
             by_continuation[i] = self.continuations[s as usize] * per_continuation;
@@ -119,7 +121,6 @@ impl Root {
         let new = if candidates.new_members() > 0.0 { nu.max(1e-9) } else { 0.0 };
         (by_continuation[m], by_continuation[m + 1]) = (rest(continuation_sum), new);
         (by_use[m], by_use[m + 1]) = (rest(use_sum), new);
-        (by_continuation, by_use)
     }
 
     /// A type's share of the class *seen*, by continuation counts.
@@ -211,10 +212,11 @@ mod tests {
         root.nominate(&mut c);
         assert_eq!(c.list(), [1, 0], "latest first");
         c.close(root.seen(), root.unseen());
-        let (by_continuation, by_use) = root.rows(0.2, &c);
+        let (mut by_continuation, mut by_use) = (Row::ZERO, Row::ZERO);
+        root.rows(0.2, &c, &mut by_continuation, &mut by_use);
         for (row, expected) in [(by_continuation, [0.4, 0.4, 0.0, 0.2]), (by_use, [0.2, 0.6, 0.0, 0.2])] {
             for (i, x) in expected.into_iter().enumerate() {
-                assert!((row[i] - x).abs() < 1e-6, "{row:?}");
+                assert!((row[i] - x).abs() < 1e-6, "{:?}", &row[..4]);
             }
         }
     }

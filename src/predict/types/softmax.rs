@@ -4,16 +4,19 @@
 //! a cache line with their sums of squared gradients; two features that meet in one line share weights.
 //! Step: `G += e²; W += rate · e / √G`, e = 1[y] − p(y).
 
-use super::candidates::{Candidates, ROW, Row};
+use super::candidates::Candidates;
+use super::maths::inverse_root;
+use super::row::{LANES, ROW, Row, Width};
 use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol};
 
-/// Types of one line.
-const LANES: usize = 8;
 /// The block of the two rest classes: above every block of types.
 const REST_BLOCK: u32 = 0xFFFF;
 /// Errors smaller than this are not worth a cache line.
 const SMALL: f32 = 1e-3;
+
+/// Figures by block and lane.
+pub(super) type Blocks = [[f32; LANES]; ROW];
 
 /// A hashed binary feature that is set.
 pub(super) type Feature = u32;
@@ -33,33 +36,52 @@ pub(super) struct Lanes {
     blocks_len: usize,
     lanes: [(u8, u8); ROW],
     classes: usize,
+    /// By block of types: its place in `blocks`, or [`NO_BLOCK`].
+    places: Vec<u8>,
 }
+
+/// Marks a block that no candidate lives in.
+const NO_BLOCK: u8 = u8::MAX;
 
 impl Lanes {
     pub fn new() -> Lanes {
-        Lanes { blocks: [0; ROW], blocks_len: 0, lanes: [(0, 0); ROW], classes: 0 }
+        Lanes { blocks: [0; ROW], blocks_len: 0, lanes: [(0, 0); ROW], classes: 0, places: Vec::new() }
     }
 
+    /// Makes room for types `0..n`.
+    pub fn grow(&mut self, n: usize) {
+        if n.div_ceil(LANES) > self.places.len() {
+            self.places.resize(n.div_ceil(LANES), NO_BLOCK);
+        }
+    }
+
+    /// Finds the place of every class.
     #[inline(always)]
     pub fn place(&mut self, candidates: &Candidates) {
+        for &block in &self.blocks[..self.blocks_len] {
+            if let Some(place) = self.places.get_mut(block as usize) {
+                *place = NO_BLOCK;
+            }
+        }
         self.blocks_len = 0;
         self.classes = candidates.classes();
         for (i, &s) in candidates.list().iter().enumerate() {
-            self.put(i, u32::from(s) / LANES as u32, s as usize % LANES);
+            let block = s as usize / LANES;
+            if self.places[block] == NO_BLOCK {
+                self.places[block] = self.open(block as u32);
+            }
+            self.lanes[i] = (self.places[block], (s as usize % LANES) as u8);
         }
-        self.put(candidates.len(), REST_BLOCK, 0);
-        self.put(candidates.new_class(), REST_BLOCK, 1);
+        let rest = self.open(REST_BLOCK);
+        self.lanes[candidates.len()] = (rest, 0);
+        self.lanes[candidates.new_class()] = (rest, 1);
     }
 
     #[inline(always)]
-    fn put(&mut self, class: usize, block: u32, lane: usize) {
-        let known = self.blocks[..self.blocks_len].iter().position(|&b| b == block);
-        let b = known.unwrap_or_else(|| {
-            self.blocks[self.blocks_len] = block;
-            self.blocks_len += 1;
-            self.blocks_len - 1
-        });
-        self.lanes[class] = (b as u8, lane as u8);
+    fn open(&mut self, block: u32) -> u8 {
+        self.blocks[self.blocks_len] = block;
+        self.blocks_len += 1;
+        (self.blocks_len - 1) as u8
     }
 
     #[inline(always)]
@@ -102,28 +124,28 @@ impl Regression {
 
     /// z of every class.
     #[inline(always)]
-    pub fn scores(&self, features: &[Feature], lanes: &Lanes) -> Row {
-        let mut by_block = [[0.0f32; LANES]; ROW];
-        for (z, &block) in by_block.iter_mut().zip(lanes.blocks()) {
+    pub fn scores(&self, features: &[Feature], lanes: &Lanes, scratch: &mut Blocks, scores: &mut Row) {
+        for (out, &block) in scratch.iter_mut().zip(lanes.blocks()) {
+            let mut z = [0.0; LANES];
             for &f in relevant(features, block) {
                 let line = &self.lines[self.at(f, block)];
                 for (z, w) in z.iter_mut().zip(&line.weights) {
                     *z += w;
                 }
             }
+            *out = z;
         }
-        let mut scores = [0.0; ROW];
+        Width::of(lanes.classes).fill(scores, |_| 0.0);
         for (score, &(block, lane)) in scores.iter_mut().zip(&lanes.lanes[..lanes.classes]) {
-            *score = by_block[block as usize % ROW][lane as usize % LANES];
+            *score = scratch[block as usize % ROW][lane as usize % LANES];
         }
-        scores
     }
 
     /// One step, given what was said (`p`) and the class that came.
     #[inline(always)]
-    pub fn learn(&mut self, features: &[Feature], lanes: &Lanes, p: &Row, came: usize) {
-        let mut errors = [[0.0f32; LANES]; ROW];
+    pub fn learn(&mut self, features: &[Feature], lanes: &Lanes, p: &Row, came: usize, errors: &mut Blocks) {
         let mut any = [false; ROW];
+        errors[..lanes.blocks().len()].fill([0.0; LANES]);
         for (class, &(block, lane)) in lanes.lanes[..lanes.classes].iter().enumerate() {
             let e = f32::from(u8::from(class == came)) - p[class];
             if e.abs() >= SMALL {
@@ -148,13 +170,16 @@ impl Regression {
 
     #[inline(always)]
     fn step(&mut self, features: &[Feature], block: u32, errors: &[f32; LANES]) {
+        let (e, rate, first) = (*errors, self.rate, self.first_square);
         for &f in features {
             let at = self.at(f, block);
-            let line = &mut self.lines[at];
-            for ((w, g), e) in line.weights.iter_mut().zip(&mut line.squares).zip(errors) {
-                *g += e * e;
-                *w += self.rate * e / (self.first_square + *g).sqrt();
+            // A copy, so that the optimiser sees that nothing else is touched: it then takes whole registers.
+            let Line { mut weights, mut squares } = self.lines[at];
+            for i in 0..LANES {
+                squares[i] += e[i] * e[i];
+                weights[i] += rate * e[i] * inverse_root(first + squares[i]);
             }
+            self.lines[at] = Line { weights, squares };
         }
     }
 
@@ -181,6 +206,16 @@ impl Regression {
 mod tests {
     use super::*;
 
+    fn scores(r: &Regression, features: &[Feature], lanes: &Lanes) -> Row {
+        let mut row = Row::ZERO;
+        r.scores(features, lanes, &mut [[0.0; LANES]; ROW], &mut row);
+        row
+    }
+
+    fn learn(r: &mut Regression, features: &[Feature], lanes: &Lanes, p: &Row, came: usize) {
+        r.learn(features, lanes, p, came, &mut [[0.0; LANES]; ROW]);
+    }
+
     #[test]
     fn one_step_is_the_hand_computed_one() {
         let mut c = Candidates::new();
@@ -189,16 +224,17 @@ mod tests {
         c.nominate(1);
         c.close(2.0, 0.0);
         let mut lanes = Lanes::new();
+        lanes.grow(20);
         lanes.place(&c);
         let mut r = Regression::new(8, 0.25, 3.0);
-        let mut p = [0.0; ROW];
+        let mut p = Row::ZERO;
         p[..2].copy_from_slice(&[0.5, 0.5]);
-        r.learn(&[7], &lanes, &p, 0);
-        let z = r.scores(&[7], &lanes);
+        learn(&mut r, &[7], &lanes, &p, 0);
+        let z = scores(&r, &[7], &lanes);
         // .25 · .5 / √(3 + .25)
         let step = 0.125 / 3.25f32.sqrt();
-        assert!((z[0] - step).abs() < 1e-6 && (z[1] + step).abs() < 1e-6, "{z:?}");
-        assert_eq!(r.scores(&[8], &lanes)[0], 0.0);
+        assert!((z[0] - step).abs() < 2e-4 && (z[1] + step).abs() < 2e-4, "{z:?}");
+        assert_eq!(scores(&r, &[8], &lanes)[0], 0.0);
     }
 
     #[test]
@@ -208,17 +244,18 @@ mod tests {
         [3, 9, 17].iter().for_each(|&s| c.nominate(s));
         c.close(3.0, 0.0);
         let mut lanes = Lanes::new();
+        lanes.grow(20);
         lanes.place(&c);
         let mut r = Regression::new(10, 0.25, 3.0);
         let mut rng = fastrand::Rng::with_seed(2);
         for _ in 0..3000 {
             let (a, b) = (rng.u32(0..2), rng.u32(0..2));
             let features = [100 + a, 200 + b];
-            let (mut p, mut l) = ([0.0; ROW], [0.0; ROW]);
-            c.normalise(&r.scores(&features, &lanes), &mut p, &mut l);
-            r.learn(&features, &lanes, &p, (a + b) as usize);
+            let mut p = Row::ZERO;
+            c.probabilities(&scores(&r, &features, &lanes), &mut p);
+            learn(&mut r, &features, &lanes, &p, (a + b) as usize);
         }
-        let z = r.scores(&[101, 201], &lanes);
+        let z = scores(&r, &[101, 201], &lanes);
         assert!(z[2] > z[1] && z[2] > z[0]);
     }
 }

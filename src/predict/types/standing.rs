@@ -8,8 +8,10 @@
 
 use super::Error;
 use super::Symbol;
-use super::candidates::{Candidates, ROW, Row};
+use super::candidates::Candidates;
 use super::history::{ECHOES, History, LAGS};
+use super::maths::{class_of, inverse_root};
+use super::row::{ROW, Row};
 use super::snapshot::{Reader, Writer};
 
 const RATE: f32 = 0.02;
@@ -119,7 +121,7 @@ impl Standing {
                 _ => 3,
             };
             let echoed = (0..ECHOES).fold(0, |bits, e| bits | usize::from(h.echoes[e][0] == symbol + 1) << e);
-            let class = |ln: f32, scale: f32, classes: usize| ((-ln * scale) as usize).min(classes - 1);
+            let class = |ln: f32, scale: f32, classes: usize| class_of(-ln * scale, classes);
             let features = [
                 host[y] as usize * OWN + o,
                 again[y] as usize * 6 + (own[y] as usize).min(5),
@@ -166,7 +168,7 @@ impl Standing {
     #[inline(always)]
     fn step(&mut self, at: usize, e: f32) {
         self.squares[at] += e * e;
-        self.weights[at] += RATE * e / (FIRST_SQUARE + self.squares[at]).sqrt();
+        self.weights[at] += RATE * e * inverse_root(FIRST_SQUARE + self.squares[at]);
     }
 
     pub fn save(&self, to: &mut Writer) {
@@ -243,7 +245,8 @@ mod tests {
     fn learns_a_rule_across_types() {
         let mut s = Standing::new();
         let mut rng = fastrand::Rng::with_seed(12);
-        let even = [-2.0; ROW];
+        let mut even = Row::ZERO;
+        even.fill(-2.0);
         let likely = Likely { root: &even, last: &even, longest: &even };
         let mut p_right = 0.0;
         for i in 0..3000u16 {
@@ -251,9 +254,9 @@ mod tests {
             let (a, b) = (i % 5 * 2, i % 5 * 2 + 1);
             let recent = if rng.bool() { [a, b] } else { [b, a] };
             let c = candidates(&[a, b]);
-            let (mut scores, mut p, mut ln) = ([0.0; ROW], [0.0; ROW], [0.0; ROW]);
+            let (mut scores, mut p) = (Row::ZERO, Row::ZERO);
             s.correct(&history(&[19]), &c, &recent, likely, &mut scores);
-            c.normalise(&scores, &mut p, &mut ln);
+            c.probabilities(&scores, &mut p);
             let came = c.place(recent[1]);
             p_right = p[came];
             s.learn(&p, came);

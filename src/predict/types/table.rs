@@ -1,40 +1,50 @@
 //! What followed each context, in fixed memory.
 //!
-//! A set-associative hash table, four ways to a set, tags apart from nodes so that looking for an absent
-//! context touches one cache line. A full set gives up the node with the fewest counts; the ones passed over
-//! age, so that a node that was once busy does not stay for ever.
+//! A set-associative hash table, eight ways to a set, tags apart from nodes so that looking for an absent
+//! context touches one cache line. A full set gives up the node with the fewest counts, of equals the one that
+//! was passed over oftenest; those passed over age, so that a node that was once busy does not stay for ever.
 
 use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol};
 
-/// Symbols that one node can hold.
-pub(super) const SYMBOLS: usize = 15;
-const WAYS: usize = 4;
+/// Symbols that one node can hold. Fifteen in twice the memory gained .0007 bit, twice the nodes .002.
+pub(super) const SYMBOLS: usize = 10;
+/// Four ways cost .0005 bit.
+const WAYS: usize = 8;
+/// The highest limit of a node's counts: one more must fit its byte.
+pub(super) const LIMIT_MAX: u8 = u8::MAX - 1;
+/// What one unit of age adds to [`Node::len_and_age`].
+const AGE_STEP: u8 = 16;
 /// A node passed over this often by insertions into its set has its counts halved.
 const PASSED_OVER: u8 = 8;
 
-/// Counts of what followed one context, the most frequent roughly first. One cache line.
-#[repr(C, align(64))]
+/// Counts of what followed one context, the most frequent roughly first. Half a cache line.
+#[repr(C, align(32))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Node {
-    len: u8,
-    age: u8,
-    total: u16,
+    /// How many symbols, and above them how often it was passed over.
+    len_and_age: u8,
+    total: u8,
+    counts: [u8; SYMBOLS],
     symbols: [Symbol; SYMBOLS],
-    counts: [u16; SYMBOLS],
 }
 
 impl Node {
     /// How many observations it holds after forgetting.
     #[inline(always)]
-    pub fn total(&self) -> u16 {
+    pub fn total(&self) -> u8 {
         self.total
     }
     /// How many different symbols.
     #[inline(always)]
     pub fn distinct(&self) -> usize {
         // The bound is stated for the optimiser: it removes the checks of the two arrays.
-        (self.len as usize).min(SYMBOLS)
+        (self.len_and_age as usize % AGE_STEP as usize).min(SYMBOLS)
+    }
+    /// How often it was passed over since it last learned or was halved.
+    #[inline(always)]
+    fn age(&self) -> u8 {
+        self.len_and_age / AGE_STEP
     }
     /// The symbols, the most frequent roughly first.
     #[inline(always)]
@@ -43,15 +53,15 @@ impl Node {
     }
     /// The counts, in the order of [`Node::symbols`].
     #[inline(always)]
-    pub fn counts(&self) -> &[u16] {
+    pub fn counts(&self) -> &[u8] {
         &self.counts[..self.distinct()]
     }
 
     /// Counts one more `symbol`; true when it was not there. When full, the last in order makes room.
     #[inline(always)]
-    fn learn(&mut self, symbol: Symbol, limit: u16) -> bool {
+    fn learn(&mut self, symbol: Symbol, limit: u8) -> bool {
         let n = self.distinct();
-        self.age = 0;
+        self.len_and_age %= AGE_STEP;
         let at = self.symbols[..n].iter().position(|&s| s == symbol);
         match at {
             Some(j) => {
@@ -65,7 +75,7 @@ impl Node {
             None if n < SYMBOLS => {
                 self.symbols[n] = symbol;
                 self.counts[n] = 1;
-                self.len += 1;
+                self.len_and_age += 1;
                 self.total += 1;
             }
             None => {
@@ -83,7 +93,8 @@ impl Node {
     /// Half of every count, rounded up: what was seen stays known.
     fn halve(&mut self) {
         self.total = 0;
-        for c in &mut self.counts[..(self.len as usize).min(SYMBOLS)] {
+        let n = self.distinct();
+        for c in &mut self.counts[..n] {
             *c = c.div_ceil(2);
             self.total += *c;
         }
@@ -104,13 +115,15 @@ pub(super) struct Place {
 pub(super) struct Table {
     tags: Vec<u32>,
     nodes: Vec<Node>,
-    limit: u16,
+    limit: u8,
 }
 
 impl Table {
-    /// 2^bits nodes of 68 bytes. Counts of a node are halved when their sum exceeds `limit`.
-    pub fn new(bits: u8, limit: u16) -> Table {
-        let n = 1usize << bits.max(2);
+    /// 2^bits nodes of 36 bytes with their tags. Counts of a node are halved when their sum exceeds `limit`,
+    /// at most [`LIMIT_MAX`].
+    pub fn new(bits: u8, limit: u8) -> Table {
+        assert!(limit <= LIMIT_MAX, "checked by the settings");
+        let n = 1usize << bits.max(3);
         Table { tags: vec![0; n], nodes: vec![Node::default(); n], limit }
     }
 
@@ -125,7 +138,9 @@ impl Table {
         let tag = (key >> 32) as u32 | 1;
         let set = key as usize & (self.tags.len() - 1) & !(WAYS - 1);
         let ways = &self.tags[set..set + WAYS];
-        let node = (0..WAYS).find(|&w| ways[w] == tag).map(|w| (set + w) as u32);
+        // All ways are compared at once: which one matches cannot be guessed by the processor.
+        let matches = (0..WAYS).fold(0u32, |m, w| m | u32::from(ways[w] == tag) << w);
+        let node = (matches != 0).then(|| set as u32 + matches.trailing_zeros());
         if let Some(n) = node {
             self.fetch(n);
         }
@@ -165,17 +180,20 @@ impl Table {
         self.nodes[at].learn(symbol, self.limit)
     }
 
-    /// Takes the way with the smallest total, the first of equals.
+    /// Takes the way with the smallest total, of equals the oldest, then the first.
     fn insert(&mut self, place: Place) -> usize {
         let set = place.set as usize;
-        let worth = |t: &Table, w: usize| if t.tags[w] == 0 { 0 } else { 1 + u32::from(t.nodes[w].total) };
-        let taken = (set..set + WAYS).min_by_key(|&w| worth(self, w)).expect("a set has four ways");
+        let worth = |t: &Table, w: usize| {
+            let node = &t.nodes[w];
+            if t.tags[w] == 0 { (0, 0) } else { (1 + u32::from(node.total), PASSED_OVER - node.age()) }
+        };
+        let taken = (set..set + WAYS).min_by_key(|&w| worth(self, w)).expect("a set has eight ways");
         if self.tags[taken] != 0 {
             for passed in (set..set + WAYS).filter(|&w| w != taken) {
                 let node = &mut self.nodes[passed];
-                node.age += 1;
-                if node.age >= PASSED_OVER {
-                    node.age = 0;
+                node.len_and_age += AGE_STEP;
+                if node.age() >= PASSED_OVER {
+                    node.len_and_age %= AGE_STEP;
                     node.halve();
                 }
             }
@@ -189,10 +207,9 @@ impl Table {
         to.u32s(&self.tags);
         for (node, &tag) in self.nodes.iter().zip(&self.tags) {
             if tag != 0 {
-                to.u8(node.len);
-                to.u8(node.age);
+                to.u8(node.len_and_age);
                 to.u16s_fixed(node.symbols());
-                to.u16s_fixed(node.counts());
+                node.counts().iter().for_each(|&c| to.u8(c));
             }
         }
     }
@@ -205,20 +222,21 @@ impl Table {
             if tag == 0 {
                 continue;
             }
-            node.len = from.u8()?;
-            node.age = from.u8()?;
-            let n = node.len as usize;
-            if n > SYMBOLS || node.age >= PASSED_OVER {
+            node.len_and_age = from.u8()?;
+            let n = usize::from(node.len_and_age % AGE_STEP);
+            if n > SYMBOLS || node.age() >= PASSED_OVER {
                 return Err(Error::Malformed { what: "a node of the count table" });
             }
             from.u16s_fixed(&mut node.symbols[..n])?;
-            from.u16s_fixed(&mut node.counts[..n])?;
+            for c in &mut node.counts[..n] {
+                *c = from.u8()?;
+            }
             let total: u32 = node.counts[..n].iter().map(|&c| u32::from(c)).sum();
             let known = node.symbols[..n].iter().all(|&s| (s as usize) < symbols);
             if total > u32::from(self.limit) || !known {
                 return Err(Error::Malformed { what: "the counts of a node" });
             }
-            node.total = total as u16;
+            node.total = total as u8;
         }
         Ok(())
     }
@@ -228,9 +246,9 @@ impl Table {
         for (node, &tag) in self.nodes.iter().zip(&self.tags) {
             let total: u32 = node.counts().iter().map(|&c| u32::from(c)).sum();
             assert_eq!(total, u32::from(node.total));
-            assert!(node.total <= self.limit && node.age < PASSED_OVER);
+            assert!(node.total <= self.limit && node.age() < PASSED_OVER);
             assert!(node.counts().iter().all(|&c| c > 0));
-            assert_eq!(tag != 0, node.len > 0, "a node is tagged from its first count on");
+            assert_eq!(tag != 0, node.distinct() > 0, "a node is tagged from its first count on");
         }
     }
 }
@@ -245,14 +263,14 @@ mod tests {
         t.learn(place, symbol)
     }
 
-    fn counts(t: &Table, context: u64) -> Vec<(Symbol, u16)> {
+    fn counts(t: &Table, context: u64) -> Vec<(Symbol, u8)> {
         let Some(n) = t.find(hash(&[context])).node else { return vec![] };
         t.node(n).symbols().iter().copied().zip(t.node(n).counts().iter().copied()).collect()
     }
 
     #[test]
     fn counts_and_says_what_is_new() {
-        let mut t = Table::new(4, 255);
+        let mut t = Table::new(4, LIMIT_MAX);
         assert!(learn(&mut t, 1, 7));
         assert!(learn(&mut t, 1, 8));
         assert!(!learn(&mut t, 1, 8));
@@ -271,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_weakest_symbol_makes_room() {
-        let mut t = Table::new(4, 255);
+        let mut t = Table::new(4, LIMIT_MAX);
         for s in 0..SYMBOLS as Symbol + 1 {
             learn(&mut t, 1, s);
         }

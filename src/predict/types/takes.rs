@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::in_play::IN_PLAY;
-use super::maths::exp;
+use super::maths::{exp, inverse_root};
 use super::snapshot::{Reader, Writer};
 
 /// Features of one candidate.
@@ -94,7 +94,7 @@ impl Takes {
             for &f in &self.features[c] {
                 let f = f as usize;
                 self.squares[f] += g * g;
-                self.weights[f] += RATE * g / (FIRST_SQUARE + self.squares[f]).sqrt();
+                self.weights[f] += RATE * g * inverse_root(FIRST_SQUARE + self.squares[f]);
             }
         }
     }

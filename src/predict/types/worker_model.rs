@@ -20,6 +20,7 @@ pub(super) use self::worker::{Taking, Worker};
 use super::asking::{self, Around, Asker};
 use super::chronicle::Chronicle;
 use super::context::{BASE, EXTRA, LAST};
+use super::engine::{EntityRef, Joint};
 use super::entities::{Entities, Handle};
 use super::handover::Handover;
 use super::history::History;
@@ -27,14 +28,14 @@ use super::in_play::{InPlay, Latest};
 use super::maths::{hash, logit};
 use super::model::{Extra, Model};
 use super::spread::Spread;
-use super::table::Table;
+use super::table::{LIMIT_MAX, Table};
 use super::takes::{CHOICES, Takes};
 use super::{Settings, Symbol};
 
 /// Candidates whose forecast is made live; the others' is read off the counts.
 const LIVE: usize = 6;
 /// Least probability of a candidate whose forecast is made live.
-const LIVE_P: f32 = 0.01;
+const LIVE_P: f32 = 0.04;
 /// Least probability of a type, given its candidate, that is kept as a pair.
 const PAIR_P: f32 = 5e-4;
 /// ε
@@ -87,14 +88,15 @@ impl WorkerModel {
         let mut settings = settings.clone();
         if host {
             settings.table_bits = settings.table_bits.saturating_sub(2).max(8);
+            settings.regression_bits = settings.regression_bits.saturating_sub(2).max(6);
         }
         let mut model = WorkerModel {
             host,
             own: Model::new(&OWN, &settings, alphabet),
             takes: Takes::new(),
-            lost: Table::new(LOST_BITS, 255),
+            lost: Table::new(LOST_BITS, LIMIT_MAX),
             handover: Handover::new(),
-            chronicle: Chronicle::new(),
+            chronicle: Chronicle::new(settings.echo_bits()),
             workers: Vec::new(),
             in_play: InPlay::new(),
             order: Vec::with_capacity(CHOICES),
@@ -313,25 +315,25 @@ impl WorkerModel {
         &self.own
     }
 
-    /// The likeliest pairs of entity and type, likeliest first, at most `max`.
-    pub fn joint(&self, max: usize, out: &mut Vec<(Handle, Symbol, f32)>) {
-        out.clear();
+    /// The likeliest pairs of entity and type, likeliest first, at most `max`, into an empty list.
+    pub fn joint(&self, max: usize, out: &mut Vec<Joint>) {
         for pair in &self.pairs {
             let Some(c) = self.in_play.list().get(pair.place as usize) else { continue };
+            let (entity, task_type) = (EntityRef(c.entity), pair.symbol);
             let p = pair.p * self.own.p(pair.symbol) / (self.by_entities.p(pair.symbol) + EPSILON);
-            if out.len() == max && out.last().is_some_and(|o| p <= o.2) {
+            if out.len() == max && out.last().is_some_and(|o| p <= o.p) {
                 continue;
             }
-            match out.iter_mut().find(|o| o.0 == c.entity && o.1 == pair.symbol) {
-                Some(o) => o.2 += p,
+            match out.iter_mut().find(|o| o.entity == entity && o.task_type == task_type) {
+                Some(o) => o.p += p,
                 None => {
                     if out.len() == max {
                         out.pop();
                     }
-                    out.push((c.entity, pair.symbol, p));
+                    out.push(Joint { entity, task_type, p });
                 }
             }
-            out.sort_unstable_by(|a, b| b.2.total_cmp(&a.2));
+            out.sort_unstable_by(|a, b| b.p.total_cmp(&a.p));
         }
     }
 
@@ -358,7 +360,7 @@ impl WorkerModel {
 }
 
 /// Shares `left` among the counts as `c / (T + 1)`; gives back what remains.
-fn share(pairs: &mut Vec<Pair>, place: u8, left: f32, symbols: &[Symbol], counts: &[u16], total: u16) -> f32 {
+fn share(pairs: &mut Vec<Pair>, place: u8, left: f32, symbols: &[Symbol], counts: &[u8], total: u8) -> f32 {
     let scale = left / (f32::from(total) + 1.0);
     for (&symbol, &count) in symbols.iter().zip(counts) {
         pairs.push(Pair { place, symbol, p: scale * f32::from(count) });

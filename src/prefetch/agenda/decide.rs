@@ -34,6 +34,8 @@ impl Agenda {
                 continue;
             }
             match candidate {
+                Some(c) if self.asked.contains_key(&key) => self.postpone(key, c.due, out),
+                Some(_) if self.candidates.just_arrived(&key) => {}
                 Some(c) if self.may_stage(&key) => wanted.push((c.due, key, c)),
                 Some(_) => {}
                 None => self.not_needed(key, now, out),
@@ -46,13 +48,20 @@ impl Agenda {
         out.extend(ranks.into_iter().map(|(cache, needs)| Action::Rank { cache, needs }));
     }
 
+    /// A transfer that waits goes by its need as it is known now.
+    fn postpone(&mut self, key: Key, due: Time, out: &mut Vec<Action>) {
+        let Some(s) = self.asked.get_mut(&key) else { return };
+        if std::mem::replace(&mut s.due, due) != due {
+            out.push(Action::Postpone { key, due });
+        }
+    }
+
     fn is_present(&self, key: &Key) -> bool {
         self.present.get(&key.pool).is_some_and(|o| o.contains_key(&key.object))
     }
 
     fn may_stage(&self, key: &Key) -> bool {
         self.settings.mode != Mode::Off
-            && !self.asked.contains_key(key)
             && !self.left_out.contains_key(key)
             && !self.declined.contains_key(key)
             && !self.written.contains_key(&key.object)
@@ -84,7 +93,7 @@ impl Agenda {
             self.held_back.insert((due, key));
             return;
         }
-        let bytes = self.sizes.get(&key.object).copied().unwrap_or(1 << 20);
+        let bytes = self.sizes.guess(&key.object);
         let pace = self.pace(&key.object);
         let busy = (self.asked.len() as f64 / f64::from(self.settings.connections.max(1))).min(1.0);
         let worth = Worth::weigh(c.p, bytes, &pace, busy, self.harm, self.settings.least_p.max(c.floor));

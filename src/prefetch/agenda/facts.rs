@@ -8,6 +8,16 @@ impl Agenda {
         self.candidates.planned(plan, &mut self.dirty);
     }
 
+    /// A task has come that would run there.
+    pub fn arrived(&mut self, a: &Arrived, worker: WorkerId, pool: CacheId) {
+        self.candidates.arrived(a, worker, pool, &mut self.dirty);
+    }
+
+    /// An object was seen to be so long.
+    pub fn measured(&mut self, object: &ObjectName, bytes: u64) {
+        self.sizes.learn(object, bytes);
+    }
+
     /// What an entity is expected to bring, with the objects that its types derive.
     pub fn foreseen(&mut self, entity: &Arc<str>, derived: Vec<Derived>, now: Time) {
         self.candidates.foreseen(entity, derived, now, &mut self.dirty);
@@ -32,7 +42,7 @@ impl Agenda {
     /// A pool got an object, or lost it.
     pub fn cached(&mut self, fact: &Cached, now: Time) {
         let key = Key { pool: fact.cache, object: fact.object.clone() };
-        self.learn_size(&fact.object, fact.bytes);
+        self.sizes.learn(&fact.object, fact.bytes);
         let objects = self.present.entry(fact.cache).or_default();
         if fact.there {
             objects.insert(fact.object.clone(), fact.bytes);
@@ -65,13 +75,6 @@ impl Agenda {
         if self.watched.len() < WATCHED {
             self.watched.insert(key.clone(), (account, until));
         }
-    }
-
-    fn learn_size(&mut self, object: &ObjectName, bytes: u64) {
-        if self.sizes.len() >= SIZES_MAX && !self.sizes.contains_key(object) {
-            self.sizes.clear(); // Rare, and soon learned again; a bound is all that is needed here.
-        }
-        self.sizes.insert(object.clone(), bytes);
     }
 
     fn decline(&mut self, key: &Key, until: Time, now: Time) {
@@ -143,7 +146,7 @@ impl Agenda {
         for input in &o.inputs {
             self.ledger.demands += 1;
             self.ledger.found += u64::from(input.found == Found::Cached);
-            self.learn_size(&input.object, input.bytes);
+            self.sizes.learn(&input.object, input.bytes);
             self.trial.demanded(&input.object, input.wait.as_s(), now);
             let source: Arc<str> = input.object.source().into();
             if input.found == Found::Fetched {

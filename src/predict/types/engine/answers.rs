@@ -1,6 +1,7 @@
 //! What the engine is told, and what it answers.
 
 use crate::predict::types::Symbol;
+use crate::predict::types::candidates::CANDIDATES;
 use crate::predict::types::entities::Handle;
 use crate::predict::types::model::Model;
 use crate::time::Time;
@@ -31,9 +32,17 @@ pub struct Distribution {
 
 impl Distribution {
     pub(super) fn take(&mut self, model: &Model) {
+        // Probabilities are not negative: their bits order as they do. One integer for both is sorted without
+        // a branch.
+        let mut keys = [0u64; CANDIDATES];
+        let mut n = 0;
+        for (key, (symbol, p)) in keys.iter_mut().zip(model.named()) {
+            *key = u64::from(!p.to_bits()) << 16 | u64::from(symbol);
+            n += 1;
+        }
+        keys[..n].sort_unstable();
         self.types.clear();
-        self.types.extend(model.named());
-        self.types.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        self.types.extend(keys[..n].iter().map(|&k| (k as Symbol, f32::from_bits(!(k >> 16) as u32))));
         [self.rest, self.new] = model.rests();
     }
 }
@@ -64,13 +73,18 @@ pub struct Joint {
 
 /// An entity in the engine's store; good until it is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntityRef(pub(super) Handle);
+pub struct EntityRef(pub(in crate::predict::types) Handle);
 
 /// One voice of an explanation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Voice {
     /// The context or expert.
     pub name: &'static str,
     /// What it added to the logarithm of the likeliest type's score: above zero speaks for it.
     pub says: f32,
+    /// The type that it raises most; empty before the first lesson.
+    pub favours: String,
+    /// Tasks that it has counted after what it looks at, after forgetting. Nothing for experts that do not
+    /// count: regression, plain frequency, what fades, entities in play.
+    pub seen: Option<u8>,
 }

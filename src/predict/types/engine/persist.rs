@@ -1,6 +1,6 @@
 //! The engine as bytes, and back.
 
-use super::{CALIBRATION_WINDOW, Engine};
+use super::Engine;
 use crate::predict::calibration::{BINS, Bin, Calibration};
 use crate::predict::types::in_play::Latest;
 use crate::predict::types::snapshot::{Reader, Writer};
@@ -12,7 +12,7 @@ impl Engine {
         let mut to = Writer::new();
         to.u8(self.settings.table_bits);
         to.u8(self.settings.regression_bits);
-        to.u16(self.settings.forget_above);
+        to.u8(self.settings.forget_above);
         to.u32(self.settings.entities_max);
         to.u8(u8::from(self.settings.workers));
         self.types.save(&mut to);
@@ -43,7 +43,7 @@ impl Engine {
         let mut from = Reader::open(bytes)?;
         same("table_bits", from.u8()?, settings.table_bits)?;
         same("regression_bits", from.u8()?, settings.regression_bits)?;
-        same("forget_above", from.u16()?, settings.forget_above)?;
+        same("forget_above", from.u8()?, settings.forget_above)?;
         same("entities_max", from.u32()?, settings.entities_max)?;
         same("workers", from.u8()? != 0, settings.workers)?;
         engine.types.load(&mut from)?;
@@ -62,7 +62,7 @@ impl Engine {
         for b in &mut bins {
             *b = Bin { n: from.f64()?, stated: from.f64()?, hits: from.f64()? };
         }
-        engine.calibration = Calibration::from_bins(bins, Some(CALIBRATION_WINDOW))
+        engine.calibration = Calibration::from_bins(bins, Some(settings.calibration_window.into()))
             .ok_or(Error::Malformed { what: "the reliability table" })?;
         engine.events = from.u64()?;
         from.close()?;

@@ -1,12 +1,12 @@
 //! The forecast in hand: everything between the question and the lesson. No part of a snapshot.
 
 use crate::predict::types::Symbol;
-use crate::predict::types::candidates::{Candidates, ROW, Row, max, sum};
+use crate::predict::types::candidates::Candidates;
 use crate::predict::types::context::{Features, MOST};
 use crate::predict::types::fading;
-use crate::predict::types::maths::exp;
 use crate::predict::types::pool::Situation;
-use crate::predict::types::softmax::{Feature, Lanes};
+use crate::predict::types::row::{LANES, ROW, Row};
+use crate::predict::types::softmax::{Blocks, Feature, Lanes};
 use crate::predict::types::table::Place;
 
 /// The forecast in hand.
@@ -20,9 +20,15 @@ pub(super) struct Hand {
     pub fading_keys: [u64; fading::KINDS],
     pub last_type: Option<Symbol>,
     pub lanes: Lanes,
+    /// Room for figures by block and lane.
+    pub blocks: Blocks,
     /// Each context's opinion, as probabilities and as log probabilities of one member.
     pub p: [Row; MOST],
     pub ln: [Row; MOST],
+    /// The context whose opinion each one has: its own if it is known, else its parent's.
+    pub heard: [u8; MOST],
+    /// What each known context leaves to its parent.
+    pub back: [f32; MOST],
     pub situation: Situation,
     pub sparse_p: Row,
     /// The pooled opinion before the maps.
@@ -43,51 +49,32 @@ impl Hand {
             fading_keys: [0; fading::KINDS],
             last_type: None,
             lanes: Lanes::new(),
-            p: [[0.0; ROW]; MOST],
-            ln: [[0.0; ROW]; MOST],
+            blocks: [[0.0; LANES]; ROW],
+            p: [Row::ZERO; MOST],
+            ln: [Row::ZERO; MOST],
+            heard: [0; MOST],
+            back: [0.0; MOST],
             situation: Situation::new(),
-            sparse_p: [0.0; ROW],
-            mixed: [0.0; ROW],
+            sparse_p: Row::ZERO,
+            mixed: Row::ZERO,
             top: 0,
-            out: [0.0; ROW],
+            out: Row::ZERO,
         }
     }
 
-    /// An opinion's row: its log probabilities against those of a context.
+    /// Makes an opinion a row of the pools: its log probabilities against those of a context.
     #[inline(always)]
-    pub fn against(&self, p: &Row, context: usize) -> Row {
-        let mut row = self.candidates.ln_row(p);
-        for (x, ln) in row.iter_mut().zip(&self.ln[context]) {
-            *x -= ln;
-        }
-        self.candidates.trim(&mut row);
-        row
+    pub fn say(&mut self, row: usize, evidence: usize, p: &Row, against: usize) {
+        let mut ln = Row::ZERO;
+        self.candidates.ln_row(p, &mut ln);
+        let other = &self.ln[self.heard[against] as usize];
+        self.candidates.width().fill(self.situation.say(row, evidence), |i| ln[i] - other[i]);
     }
-}
 
-/// Scores of classes to probabilities of classes; a class without members gets none.
-#[inline(always)]
-pub(super) fn softmax(scores: &Row, candidates: &Candidates, p: &mut Row) {
-    const NEVER: f32 = -60.0;
-    let mut z = *scores;
-    let m = candidates.len();
-    if candidates.seen_members() <= 0.0 {
-        z[m] = NEVER;
-    }
-    if candidates.new_members() <= 0.0 {
-        z[m + 1] = NEVER;
-    }
-    for x in &mut z[m + 2..] {
-        *x = NEVER;
-    }
-    let top = max(&z);
-    for i in 0..ROW {
-        p[i] = exp(z[i] - top);
-    }
-    candidates.trim(p);
-    let inverse = 1.0 / sum(p);
-    for x in p {
-        *x *= inverse;
+    /// The opinion of a context, or of the one that it backs off to.
+    #[inline(always)]
+    pub fn opinion(&self, context: usize) -> &Row {
+        &self.p[self.heard[context] as usize]
     }
 }
 

@@ -24,19 +24,17 @@ impl Model {
 
     #[inline(always)]
     fn learn_any(&mut self, symbol: Symbol) {
-        let hand = &self.hand;
+        let hand = &mut self.hand;
         let seen = self.root.uses(symbol) > 0;
         let came = if seen { hand.candidates.place(symbol) } else { hand.candidates.new_class() };
-        for pool in &mut self.pools {
-            pool.learn(&hand.situation, came);
-        }
+        self.pools.learn(&hand.situation, &hand.candidates, came);
         if hand.candidates.len() > 0 {
             self.by_last_type.learn(came == hand.top);
             self.by_position.learn(came == hand.top);
         }
         let features = hand.features.list();
-        self.sparse.learn(features, &hand.lanes, &hand.sparse_p, came);
-        self.residual.learn(&hand.residual_features, &hand.lanes, &hand.mixed, came);
+        self.sparse.learn(features, &hand.lanes, &hand.sparse_p, came, &mut hand.blocks);
+        self.residual.learn(&hand.residual_features, &hand.lanes, &hand.mixed, came, &mut hand.blocks);
         self.standing.learn(&hand.mixed, came);
         self.fading.learn(&hand.fading_keys, symbol, hand.last_type);
         if came >= hand.candidates.len() {

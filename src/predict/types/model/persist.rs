@@ -13,9 +13,7 @@ impl Model {
         self.standing.save(to);
         self.sparse.save(to);
         self.residual.save(to);
-        for pool in &self.pools {
-            pool.save(to);
-        }
+        self.pools.save(to);
         self.by_last_type.save(to);
         self.by_position.save(to);
     }
@@ -28,9 +26,7 @@ impl Model {
         self.standing.load(from)?;
         self.sparse.load(from)?;
         self.residual.load(from)?;
-        for pool in &mut self.pools {
-            pool.load(from)?;
-        }
+        self.pools.load(from)?;
         self.by_last_type.load(from)?;
         self.by_position.load(from)?;
         self.grow(types);
