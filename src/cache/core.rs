@@ -743,7 +743,7 @@ mod tests {
             let mut driver = Driver::new(setting, limits);
             for op in 0..operations {
                 driver.step();
-                driver.check(op % recount == 0);
+                driver.check(op.is_multiple_of(recount));
             }
         }
     }

@@ -159,7 +159,8 @@ impl PoolHistory {
     }
     /// Proposals whose time is up and that never came cost nothing.
     fn give_up(&mut self, now: Time) {
-        while let Some((_, object)) = self.proposed.pop_front_if(|(until, _)| *until <= now) {
+        while self.proposed.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, object)) = self.proposed.pop_front() else { break };
             self.declined(&object);
         }
     }
