@@ -395,6 +395,7 @@ async fn the_document_describes_every_route_and_is_served() {
         })
         .collect();
     let expected = [
+        "DELETE /v1/workers/{name}",
         "GET /v1/cache",
         "GET /v1/cache/objects",
         "GET /v1/events",
@@ -409,6 +410,7 @@ async fn the_document_describes_every_route_and_is_served() {
         "GET /v1/tasks/{id}/wait",
         "GET /v1/why",
         "GET /v1/workers",
+        "GET /v1/workers/{name}/lifeline",
         "GET /v1/workers/{name}/profile",
         "PATCH /v1/tasks/{id}",
         "POST /v1/cache/evict",
@@ -422,6 +424,9 @@ async fn the_document_describes_every_route_and_is_served() {
         "POST /v1/tasks",
         "POST /v1/tasks/{id}/cancel",
         "POST /v1/tasks/{id}/retry",
+        "POST /v1/workers",
+        "POST /v1/workers/{name}/heartbeat",
+        "POST /v1/workers/{name}/next",
     ];
     let mut declared = declared;
     declared.sort();

@@ -16,7 +16,7 @@ use crate::flow::{CacheId, WorkerId};
 use crate::monitor::actor::MonitorActor;
 use crate::predict::actor::PredictActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
-use crate::store::{Record, state};
+use crate::store::{Gauge, Record, state};
 use crate::time::Clock;
 use crate::worker::actor::WorkerActor;
 use crate::worker::roster_actor::RosterActor;
@@ -47,6 +47,8 @@ pub struct House {
     pub diary: Addr<Diary>,
     /// Outside workers.
     pub crew: Arc<Crew>,
+    /// How much of the record is unwritten.
+    pub unwritten: Gauge,
 }
 
 /// What the wiring is given besides the set-up.
@@ -208,10 +210,11 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     let profiles = profiles.enumerate().map(|(i, p)| (WorkerId((workers.len() + i) as u16), p)).collect();
     let outside = Crew::new(parts, names.workers.clone(), dispatch.clone(), predict.clone(), profiles);
+    let unwritten = record.gauge();
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
     let crew = Arc::new(outside);
-    House { dispatch, workers, caches, monitor, predict, prefetch, roster, diary, crew }
+    House { dispatch, workers, caches, monitor, predict, prefetch, roster, diary, crew, unwritten }
 }
 
 fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
