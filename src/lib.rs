@@ -20,6 +20,7 @@ pub mod worker;
 pub mod api;
 pub mod config;
 
+pub mod bench;
 pub mod daemon;
 pub mod demo;
 pub mod replay;
