@@ -31,6 +31,8 @@ pub struct House {
     pub dir: tempfile::TempDir,
     pub child: Option<Child>,
     extra: String,
+    /// Line that limits the types of the configured workers.
+    types: String,
 }
 
 impl House {
@@ -40,12 +42,18 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into() }
+        House { dir, child: None, extra: extra.into(), types: String::new() }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
     pub fn replacing(mut self, word: &str, by: &str) -> House {
         self.extra = self.extra.replace(word, by);
+        self
+    }
+
+    /// The configured workers run this type only.
+    pub fn running_only(mut self, task_type: &str) -> House {
+        self.types = format!("types = [\"{task_type}\"]");
         self
     }
 
@@ -79,10 +87,13 @@ capacity = "64MiB"
 min_free = "1MiB"
 [worker.fast]
 slots = 2
+{types}
 [worker.slow]
 slots = 1
+{types}
 {extra}
 "#,
+            types = self.types,
             extra = self.extra
         );
         let path = self.path("forestage.toml");

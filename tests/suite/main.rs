@@ -6,5 +6,6 @@ mod bad_input;
 mod daemon;
 mod house;
 mod life;
+mod outside;
 mod right_data;
 mod survives;
