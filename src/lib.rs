@@ -21,6 +21,7 @@ pub mod worker;
 pub mod api;
 pub mod config;
 
+pub mod bench;
 pub mod daemon;
 pub mod demo;
 pub mod replay;

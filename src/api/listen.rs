@@ -23,9 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Most connections at once. Each costs a file and, while it is read, up to [`HEADER_LIMIT_BYTES`]; those beyond
-/// it are told so and closed, because a clear answer is better than a silent queue.
-pub const MAX_CONNECTIONS: usize = 512;
+/// Most connections at once, if the process may have twice as many files. Each costs a file and, while it is read,
+/// up to [`HEADER_LIMIT_BYTES`]; those beyond it are told so and closed, because a clear answer is better than a
+/// silent queue.
+pub const MAX_CONNECTIONS: usize = 4_096;
 /// Longest request head, and the most that is read at once.
 pub const HEADER_LIMIT_BYTES: usize = 64 << 10;
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one is a zero.
@@ -275,12 +276,19 @@ pub struct Settings {
     pub access: Access,
 }
 
+/// Half of the files that this process may open, and no more than [`MAX_CONNECTIONS`]: the other half is for
+/// everything else.
+fn connections_here() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(MAX_CONNECTIONS, |n| usize::try_from(n / 2).unwrap_or(MAX_CONNECTIONS)).min(MAX_CONNECTIONS)
+}
+
 impl Default for Settings {
-    /// [`MAX_CONNECTIONS`], 15 s, 30 s, 5 min (somebody may look at a followed log page by page), 5 s,
+    /// Half of the open files and at most [`MAX_CONNECTIONS`], 15 s, 30 s, 5 min (somebody may look at a followed log page by page), 5 s,
     /// [`Access::here`].
     fn default() -> Settings {
         Settings {
-            max_connections: MAX_CONNECTIONS,
+            max_connections: connections_here(),
             header_timeout: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(300),

@@ -1,10 +1,11 @@
 //! The command line: one file per command, and the client of the socket.
 //!
-//! `serve`, `demo` and `replay` do their work in this process and `check-config` reads a file; everything else
+//! `serve`, `demo`, `bench` and `replay` do their work in this process and `check-config` reads a file; everything else
 //! is one or a few requests over the socket. Answers go to standard output, as tables for people or with
 //! `--json` as one object a line; errors and progress go to standard error.
 
 pub mod args;
+pub mod bench;
 mod cache;
 mod change;
 mod check_config;
@@ -58,6 +59,7 @@ enum Command {
     Serve(serve::Args),
     CheckConfig(check_config::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
     Replay(replay::Args),
     #[command(flatten)]
     Ask(Ask),
@@ -176,6 +178,7 @@ fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, look: Look
     let done = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Bench(args) => bench::run(args, out, look).map(ExitCode::from),
         Command::Replay(args) => replay::run(args),
         Command::CheckConfig(args) => check_config::run(args, out, look).map(ExitCode::from),
         Command::Ask(ask) => asked(ask, out, look).map(ExitCode::from),

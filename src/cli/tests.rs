@@ -66,6 +66,7 @@ fn the_command_line_is_consistent() {
         "drain",
         "replay",
         "demo",
+        "bench",
         "health",
         "events",
     ];

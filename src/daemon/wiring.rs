@@ -23,7 +23,7 @@ use crate::prefetch::carry::Network;
 use crate::prefetch::core::Prefetch;
 use crate::prefetch::flights::{Retry, SourceLimits};
 use crate::slow::Slow;
-use crate::store::{Record, state};
+use crate::store::{Gauge, Record, state};
 use crate::time::Clock;
 use crate::worker::actor::WorkerActor;
 use crate::worker::roster_actor::RosterActor;
@@ -59,6 +59,8 @@ pub struct House {
     pub crew: Arc<Crew>,
     /// The latest attempts.
     pub played: Addr<Played>,
+    /// How much of the record is unwritten.
+    pub unwritten: Gauge,
 }
 
 /// What the wiring is given besides the set-up.
@@ -261,10 +263,24 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     let profiles = profiles.enumerate().map(|(i, p)| (WorkerId((workers.len() + i) as u16), p)).collect();
     let outside = Crew::new(parts, names.workers.clone(), dispatch.clone(), predict.clone(), profiles);
+    let unwritten = record.gauge();
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
     let crew = Arc::new(outside);
-    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary, played, crew }
+    House {
+        dispatch,
+        workers,
+        caches,
+        monitor,
+        predict,
+        objects,
+        prefetch,
+        roster,
+        diary,
+        played,
+        crew,
+        unwritten,
+    }
 }
 
 /// A pool, as the prefetcher talks to it.

@@ -23,7 +23,15 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made, or is there already.
     pub fn new(name: &str) -> anyhow::Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("forestage-{name}-{}", std::process::id()));
+        Scratch::within(&std::env::temp_dir(), name)
+    }
+
+    /// Makes it in another folder.
+    ///
+    /// # Errors
+    /// As [`Scratch::new`].
+    pub fn within(dir: &Path, name: &str) -> anyhow::Result<Scratch> {
+        let path = dir.join(format!("forestage-{name}-{}", std::process::id()));
         let path = std::path::absolute(&path)?;
         fs::DirBuilder::new()
             .mode(0o700)

@@ -151,10 +151,16 @@ struct News {
     given: std::collections::BTreeMap<WorkerId, Vec<Assign>>,
 }
 
+/// Lessons that may wait for their learners before outside workers have to wait for their answers, summed over the
+/// learners: some ten MiB.
+const UNLEARNED: usize = 60_000;
+
 struct Waiting {
     durable: bool,
     actions: Vec<Action>,
     reply: Option<Box<dyn FnOnce()>>,
+    /// Whether the reply waits while the learners are behind.
+    patient: bool,
 }
 
 /// The actor.
@@ -167,6 +173,9 @@ pub struct DispatchActor {
     first_step: u64,
     settled: crate::flow::Map<TaskId, Vec<oneshot::Sender<State>>>,
     drained: Vec<oneshot::Sender<usize>>,
+    /// Lessons on their way, and the replies that wait until there are fewer.
+    unlearned: usize,
+    held_back: Vec<Box<dyn FnOnce()>>,
     dropped: u64,
     fatal: Box<dyn Fn(String)>,
 }
@@ -189,12 +198,25 @@ impl DispatchActor {
             first_step: 0,
             settled: crate::flow::Map::default(),
             drained: Vec::new(),
+            unlearned: 0,
+            held_back: Vec::new(),
             dropped: 0,
             fatal,
         }
     }
 
     pub(super) fn step(&mut self, step: Step, reply: Option<Box<dyn FnOnce()>>, ctx: &mut Context<Self>) {
+        self.step_for(step, reply, false, ctx);
+    }
+
+    /// `patient`: whoever waits for the reply brings lessons, and waits while there are too many.
+    pub(super) fn step_for(
+        &mut self,
+        step: Step,
+        reply: Option<Box<dyn FnOnce()>>,
+        patient: bool,
+        ctx: &mut Context<Self>,
+    ) {
         let Step { changes, actions } = step;
         if changes.is_empty() && actions.is_empty() && self.steps.is_empty() {
             if let Some(reply) = reply {
@@ -203,7 +225,7 @@ impl DispatchActor {
             return;
         }
         let number = self.first_step + self.steps.len() as u64;
-        self.steps.push_back(Waiting { durable: changes.is_empty(), actions, reply });
+        self.steps.push_back(Waiting { durable: changes.is_empty(), actions, reply, patient });
         if changes.is_empty() {
             self.carry_out_durable(ctx);
             return;
@@ -230,9 +252,11 @@ impl DispatchActor {
             for action in step.actions {
                 self.carry_out(action, &mut news, ctx);
             }
-            self.tell(news);
-            if let Some(reply) = step.reply {
-                reply();
+            self.tell(news, ctx);
+            match step.reply {
+                Some(reply) if step.patient && self.unlearned > UNLEARNED => self.held_back.push(reply),
+                Some(reply) => reply(),
+                None => {}
             }
         }
         if self.core.running() == 0 && self.steps.is_empty() {
@@ -271,7 +295,7 @@ impl DispatchActor {
     }
 
     /// Sends what a step has to tell.
-    fn tell(&mut self, news: News) {
+    fn tell(&mut self, news: News, ctx: &mut Context<Self>) {
         let News { arrived, decisions, lessons, given } = news;
         for (worker, attempts) in given {
             if let WorkerPeer::Outside(peer) = &self.peers.workers[usize::from(worker.0)] {
@@ -286,8 +310,18 @@ impl DispatchActor {
             let learned = Learned(Arc::new(lessons));
             let ran: std::collections::BTreeSet<_> = learned.0.iter().map(|l| l.outcome.worker).collect();
             let ran = ran.iter().filter_map(|w| self.peers.workers.get(usize::from(w.0))?.learned());
-            for p in ran.chain(&self.peers.learned) {
+            for p in ran {
                 see_to_it(p.send(learned.clone()));
+            }
+            let lessons = learned.0.len();
+            for p in &self.peers.learned {
+                self.unlearned += lessons;
+                ctx.spawn(p.send(learned.clone()).into_actor(self).map(move |_, actor, _| {
+                    actor.unlearned -= lessons;
+                    if actor.unlearned <= UNLEARNED {
+                        actor.held_back.drain(..).for_each(|reply| reply());
+                    }
+                }));
             }
         }
         if !decisions.is_empty() {

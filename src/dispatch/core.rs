@@ -19,7 +19,8 @@ pub(super) struct Entry {
     pub priority: Priority,
     pub not_before: Option<Time>,
     pub life: Life,
-    pub lease: Option<Lease>,
+    /// Boxed: of a million tasks few run.
+    pub lease: Option<Box<Lease>>,
     pub waiting_on: BTreeSet<TaskId>,
 }
 

@@ -237,7 +237,7 @@ impl Dispatch {
         let entry = self.tasks.get_mut(&id).expect("chosen tasks are unfinished");
         entry.life.go(State::Running, now).expect("a ready task can start");
         let token = Token { epoch: self.epoch, attempt: entry.life.attempts() };
-        entry.lease = Some(Lease {
+        entry.lease = Some(Box::new(Lease {
             worker,
             token,
             since: now,
@@ -245,7 +245,7 @@ impl Dispatch {
             factors,
             cancelled: false,
             claim,
-        });
+        }));
         let task = entry.task.clone();
         self.held[usize::from(worker.0)].insert(id);
         self.plan_dirty = true;

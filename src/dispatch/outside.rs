@@ -153,7 +153,7 @@ impl Handler<Turn> for DispatchActor {
             _ => true,
         });
         let (tx, rx) = oneshot::channel();
-        self.step(step, Some(Box::new(move || _ = tx.send(given))), ctx);
+        self.step_for(step, Some(Box::new(move || _ = tx.send(given))), true, ctx);
         // The sender is dropped unused only when the record failed, and then the process ends.
         Box::pin(async move { rx.await.unwrap_or_default() })
     }

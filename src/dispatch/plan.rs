@@ -7,9 +7,14 @@ use super::core::Dispatch;
 use crate::flow::{Plan, Planned, WorkerId};
 use crate::task::{State, Task};
 use crate::time::{Span, Time};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Most tasks of a plan, and most of its delayed and blocked ones.
 pub const PLAN_LIMIT: usize = 256;
+
+/// When a worker's slots are expected to be free, soonest first.
+type FreeAt = BinaryHeap<Reverse<Time>>;
 
 impl Dispatch {
     /// A new plan, if something changed since the last.
@@ -18,7 +23,7 @@ impl Dispatch {
             return None;
         }
         let mut free_at = self.slots_free_at(now);
-        let depth = free_at.len().saturating_mul(self.settings.plan_depth as usize).min(PLAN_LIMIT);
+        let depth = self.depth(&free_at);
         let next = self
             .queue
             .in_order()
@@ -33,27 +38,35 @@ impl Dispatch {
         Some(Plan { at: now, next, later: self.later(now), homes })
     }
 
-    /// When each slot is expected to be free, by worker.
-    fn slots_free_at(&self, now: Time) -> Vec<(Time, WorkerId)> {
-        let mut slots = Vec::new();
-        for spec in &self.workers {
-            let mut busy: Vec<Time> = self.leases(spec.id).map(|l| l.until.max(now)).collect();
-            busy.resize((spec.slots as usize).max(busy.len()).min(PLAN_LIMIT), now);
-            slots.extend(busy.into_iter().map(|t| (t, spec.id)));
-        }
-        slots
+    /// When each slot is expected to be free, soonest first, by worker.
+    fn slots_free_at(&self, now: Time) -> Vec<(WorkerId, FreeAt)> {
+        let of = |spec: &super::WorkerSpec| {
+            let mut busy: Vec<_> = self.leases(spec.id).map(|l| Reverse(l.until.max(now))).collect();
+            busy.resize((spec.slots as usize).max(busy.len()).min(PLAN_LIMIT), Reverse(now));
+            (spec.id, FreeAt::from(busy))
+        };
+        self.workers.iter().map(of).collect()
     }
 
-    /// Takes the slot in which the task is expected to end first.
-    fn foresee(&self, task: &Task, now: Time, free_at: &mut [(Time, WorkerId)]) -> Option<Planned> {
-        let (at, worker, end) = free_at
+    /// How many tasks a plan for these slots holds at most.
+    fn depth(&self, free_at: &[(WorkerId, FreeAt)]) -> usize {
+        let slots: usize = free_at.iter().map(|(_, slots)| slots.len()).sum();
+        slots.saturating_mul(self.settings.plan_depth as usize).min(PLAN_LIMIT)
+    }
+
+    /// Takes the slot in which the task is expected to end first. Of a worker's slots that is the one that is free
+    /// first, so the cost does not grow with their number.
+    fn foresee(&self, task: &Task, now: Time, free_at: &mut [(WorkerId, FreeAt)]) -> Option<Planned> {
+        let (end, worker, at) = free_at
             .iter()
             .enumerate()
-            .filter(|(_, (_, w))| self.runs(*w, task.task_type))
-            .map(|(i, (t, w))| (i, *w, *t + self.expected(*w, task)))
-            .min_by_key(|(i, w, end)| (*end, *w, *i))?;
-        let due = free_at[at].0.max(now);
-        free_at[at].0 = end;
+            .filter(|(_, (w, _))| self.runs(*w, task.task_type))
+            .filter_map(|(i, (w, slots))| Some((slots.peek()?.0 + self.expected(*w, task), *w, i)))
+            .min()?;
+        let mut first = free_at[at].1.peek_mut()?;
+        let due = first.0.max(now);
+        first.0 = end;
+        drop(first);
         Some(self.planned(task, worker, due))
     }
 
@@ -111,7 +124,7 @@ impl Dispatch {
     /// Queued tasks that a plan made now would give to a worker, in order; asked only by people.
     pub fn planned_for(&self, worker: WorkerId, now: Time) -> Vec<std::sync::Arc<Task>> {
         let mut free_at = self.slots_free_at(now);
-        let depth = free_at.len().saturating_mul(self.settings.plan_depth as usize).min(PLAN_LIMIT);
+        let depth = self.depth(&free_at);
         let planned = self.queue.in_order().take(depth).filter_map(|order| {
             let task = &self.tasks[&order.1].task;
             (self.foresee(task, now, &mut free_at)?.worker == worker).then(|| task.clone())
@@ -139,7 +152,7 @@ impl Dispatch {
             .get(usize::from(worker.0))
             .into_iter()
             .flatten()
-            .filter_map(|id| self.tasks.get(id)?.lease.as_ref())
+            .filter_map(|id| self.tasks.get(id)?.lease.as_deref())
     }
 
     /// Whether a task is of those that are shown as waiting.

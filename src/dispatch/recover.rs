@@ -41,6 +41,7 @@ impl Dispatch {
         self.next_seq = self.next_seq.max(next.1);
         self.ended.extend(ended);
         self.keys.extend(keys.map(|(t, key, id)| ((t, key), id)));
+        self.tasks.reserve(live.len());
         let known: BTreeSet<TaskId> = live.iter().map(|r| r.task.id).collect();
         let mut step = Step::default();
         let mut broken = Vec::new();

@@ -39,7 +39,7 @@ pub use damage::{Damage, Place};
 pub use open::{Durability, Loaded, Opened, Options};
 pub use reader::{Counts, Filter, Page, Reader, Stored};
 pub use record::{Change, Done, DoneState, Live, LiveState, TaskRow};
-pub use writer::{Completion, Record};
+pub use writer::{Completion, Gauge, Record};
 
 use crate::flow::TaskId;
 use std::path::{Path, PathBuf};

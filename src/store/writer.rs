@@ -44,6 +44,22 @@ pub struct Record {
     files: Files,
 }
 
+/// Tells, from any thread, how much is unwritten.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicUsize>);
+
+impl Gauge {
+    /// Bytes of changes that were submitted and are not written yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether new work is to be turned away until the writer has caught up.
+    pub fn is_congested(&self) -> bool {
+        self.pending_bytes() > HIGH_WATER_BYTES
+    }
+}
+
 enum To {
     Thread { send: Option<Sender<Batch>>, thread: Option<JoinHandle<Result<(), Error>>> },
     Inline(Option<Box<InPlace>>),
@@ -110,6 +126,11 @@ impl Record {
     /// Whether new work is to be turned away, or its answer held back, until the writer has caught up.
     pub fn is_congested(&self) -> bool {
         self.pending_bytes() > HIGH_WATER_BYTES
+    }
+
+    /// How much is unwritten, for those who take new work.
+    pub fn gauge(&self) -> Gauge {
+        Gauge(self.pending_bytes.clone())
     }
 
     /// A connection of its own for lists; give it to the thread that asks.

@@ -7,6 +7,7 @@ use super::{BadObjectName, parse_object};
 use crate::flow::{ObjectName, Place, TaskId, TypeId};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -218,25 +219,33 @@ impl Submit {
 /// The immutable part of a task as the record keeps it: names instead of indices, so that it can be read
 /// after the configuration changed. Fields are only ever added, with a default.
 #[derive(Serialize, Deserialize)]
-struct Body {
+struct Body<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entity: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    args: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    inputs: Vec<ObjectName>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    outputs: Vec<(String, ObjectName)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    writes: Vec<ObjectName>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    after: Vec<TaskId>,
+    #[serde(default, skip_serializing_if = "is_empty_map")]
+    args: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    inputs: Cow<'a, [ObjectName]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    outputs: Cow<'a, [(String, ObjectName)]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    writes: Cow<'a, [ObjectName]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    after: Cow<'a, [TaskId]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<Time>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     fresh: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    payload: Option<String>,
+    payload: Option<Cow<'a, str>>,
+}
+
+fn is_empty<T: Clone>(list: &Cow<'_, [T]>) -> bool {
+    list.is_empty()
+}
+
+fn is_empty_map(map: &Cow<'_, BTreeMap<String, String>>) -> bool {
+    map.is_empty()
 }
 
 /// What the record keeps of a task beside its body.
@@ -259,14 +268,14 @@ impl Task {
     pub fn to_body(&self) -> Vec<u8> {
         let body = Body {
             entity: self.entity.clone(),
-            args: self.args.clone(),
-            inputs: self.inputs.clone(),
-            outputs: self.outputs.clone(),
-            writes: self.writes.clone(),
-            after: self.after.clone(),
+            args: Cow::Borrowed(&self.args),
+            inputs: Cow::Borrowed(&self.inputs),
+            outputs: Cow::Borrowed(&self.outputs),
+            writes: Cow::Borrowed(&self.writes),
+            after: Cow::Borrowed(&self.after),
             not_before: self.not_before,
             fresh: self.fresh,
-            payload: self.payload.clone(),
+            payload: self.payload.as_deref().map(Cow::Borrowed),
         };
         serde_json::to_vec(&body).expect("strings, numbers and maps with text keys always become JSON")
     }
@@ -284,17 +293,17 @@ impl Task {
             id,
             task_type,
             entity,
-            args,
-            inputs,
-            outputs,
-            writes,
+            args: args.into_owned(),
+            inputs: inputs.into_owned(),
+            outputs: outputs.into_owned(),
+            writes: writes.into_owned(),
             place,
             priority,
             key,
-            after,
+            after: after.into_owned(),
             not_before,
             fresh,
-            payload,
+            payload: payload.map(Cow::into_owned),
             submitted,
         })
     }

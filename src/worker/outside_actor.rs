@@ -234,10 +234,10 @@ impl OutsideActor {
     fn store(&mut self, given: Vec<Assign>, ctx: &mut Context<Self>) {
         self.asked = self.asked.saturating_sub(given.len() as u32);
         if self.session.is_none() {
-            // The session ended while this was on its way.
-            let lost: Vec<_> = given.iter().map(|a| self.plain(a, Ending::Lost)).collect();
-            if !lost.is_empty() {
-                self.send_turn(self.turn(lost, 0), ctx);
+            // The session ended while this was on its way: nobody has seen it.
+            let released: Vec<_> = given.iter().map(|a| self.unseen(a)).collect();
+            if !released.is_empty() {
+                self.send_turn(Turn { released, ..self.turn(vec![], 0) }, ctx);
             }
             return;
         }
@@ -249,6 +249,12 @@ impl OutsideActor {
                 debug_assert!(old.is_none(), "dispatch gives a task to one at a time");
             }
         }
+    }
+
+    /// Given back, because the worker never saw it: that is no try of the task.
+    fn unseen(&self, assign: &Assign) -> Released {
+        let not_before = self.shared.clock.now();
+        Released { task: assign.task.id, token: assign.token, not_before }
     }
 
     fn plain(&self, assign: &Assign, ending: Ending) -> Arc<Outcome> {
@@ -441,14 +447,17 @@ impl OutsideActor {
         back
     }
 
-    /// Ends the session: all that it held is lost. The turn says so.
+    /// Ends the session: what the worker had is lost, what it had not fetched yet is given back. The turn says so.
     fn lose(&mut self, ctx: &mut Context<Self>) -> Option<Turn> {
         let session = self.session.take()?;
         (session.ended)();
         self.polls.clear();
-        let mut lost = Vec::new();
+        let (mut lost, mut released) = (Vec::new(), Vec::new());
         for hold in self.leases.lose() {
-            lost.push(self.plain(&hold.assign, Ending::Lost));
+            match hold.out {
+                Some(_) => lost.push(self.plain(&hold.assign, Ending::Lost)),
+                None => released.push(self.unseen(&hold.assign)),
+            }
             if hold.data.is_some() {
                 let cleaned = self.take_back(hold.assign, hold.data, Ending::Lost, Usage::default());
                 self.end_later(cleaned, false, ctx);
@@ -458,7 +467,7 @@ impl OutsideActor {
         staging.sort_by_key(|(a, _)| a.task.id);
         for (assign, stop) in staging {
             stop.cancel();
-            lost.push(self.plain(&assign, Ending::Lost));
+            released.push(self.unseen(&assign));
         }
         let asked = std::mem::take(&mut self.asked);
         tracing::info!(
@@ -466,7 +475,7 @@ impl OutsideActor {
             lost = lost.len(),
             "an outside worker's session has ended"
         );
-        Some(self.turn(lost, -i64::from(asked)))
+        Some(Turn { released, ..self.turn(lost, -i64::from(asked)) })
     }
 
     /// Silence, and attempts that are not back in time.

@@ -40,6 +40,8 @@ pub struct House {
     env: Vec<(String, OsString)>,
     daemon: String,
     capacity: &'static str,
+    /// Line that limits the types of the configured workers.
+    types: String,
 }
 
 impl House {
@@ -56,6 +58,7 @@ impl House {
             env: Vec::new(),
             daemon: String::new(),
             capacity: "64MiB",
+            types: String::new(),
         }
     }
 
@@ -79,6 +82,12 @@ impl House {
     /// With a pool of another size than 64 MiB.
     pub fn holding(mut self, capacity: &'static str) -> House {
         self.capacity = capacity;
+        self
+    }
+
+    /// The configured workers run this type only.
+    pub fn running_only(mut self, task_type: &str) -> House {
+        self.types = format!("types = [\"{task_type}\"]");
         self
     }
 
@@ -113,10 +122,13 @@ capacity = "{capacity}"
 min_free = "1MiB"
 [worker.fast]
 slots = 2
+{types}
 [worker.slow]
 slots = 1
+{types}
 {extra}
 "#,
+            types = self.types,
             extra = self.extra,
             daemon = self.daemon,
             capacity = self.capacity

@@ -14,6 +14,7 @@ mod images;
 mod learned;
 mod life;
 mod nginx;
+mod outside;
 mod port;
 mod prometheus;
 mod replay;

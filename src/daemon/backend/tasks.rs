@@ -66,6 +66,12 @@ impl Hub {
         &self,
         submits: Vec<wire::Submit>,
     ) -> Result<Vec<wire::Submitted>, Error> {
+        // Before anything is made of them: what waits to be written is bounded.
+        if self.house.unwritten.is_congested() {
+            let bytes = self.house.unwritten.pending_bytes();
+            let message = format!("{bytes} bytes of changes wait to be written; try again in a moment");
+            return Err(Error::Busy { message, retry_after_s: 1 });
+        }
         let refused = |e: &Error| wire::Submitted { id: None, existing: false, error: Some(e.body()) };
         let mut answers: Vec<Option<wire::Submitted>> = Vec::with_capacity(submits.len());
         let mut good = Vec::with_capacity(submits.len());
