@@ -128,6 +128,36 @@ fn what_the_pool_has_no_room_for_is_tried_again_soon() {
 }
 
 #[test]
+fn what_gave_way_unused_is_not_fetched_again_for_the_same_forecast() {
+    let mut a = agenda(certain());
+    let (now, due) = (Time::from_s(0.9), Time::from_s(1.0));
+    a.foreseen(&"e".into(), vec![derived("v:a", 0.5, due)], Time::ZERO);
+    assert_eq!(staged(&attend(&mut a, Time::ZERO)), ["v:a"]);
+    a.cached(&cached("v:a", true, false, false), Time::ZERO);
+    a.staged(&key("v:a"), &landed(), Time::ZERO);
+    a.cached(&cached("v:a", false, true, true), now);
+    assert!(staged(&attend(&mut a, now)).is_empty());
+    a.foreseen(&"e".into(), vec![derived("v:a", 0.6, due)], now);
+    assert_eq!(staged(&attend(&mut a, now)), ["v:a"]);
+}
+
+#[test]
+fn a_task_that_comes_does_not_call_off_what_was_staged_for_it() {
+    let mut a = agenda(certain());
+    let now = Time::from_s(1.0);
+    a.foreseen(&"e".into(), vec![derived("v:a", 0.5, now)], Time::ZERO);
+    assert_eq!(staged(&attend(&mut a, Time::ZERO)), ["v:a"]);
+    let inputs = ["v:a", "v:b"].map(ObjectName::new).to_vec();
+    let came = Arrived { task: TaskId(1), task_type: COPY, entity: Some("e".into()), at: now, inputs };
+    a.arrived(&came, WorkerId(0), POOL);
+    a.foreseen(&"e".into(), vec![], now);
+    let out = attend(&mut a, now);
+    assert!(!out.iter().any(|x| matches!(x, Action::CallOff { .. })), "{out:?}");
+    // It asks for the rest itself, the next moment.
+    assert!(staged(&out).is_empty());
+}
+
+#[test]
 fn the_ledger_tells_useful_late_wasted_and_harmful() {
     let mut a = agenda(certain());
     a.planned(&plan(&["v:useful", "v:late", "v:wasted"]));

@@ -162,6 +162,7 @@ impl Flights {
             limit: source.limits.bytes_per_s.unwrap_or(f64::INFINITY),
             capacity: source.meter.capacity(now),
             per_connection: source.meter.per_connection(now),
+            tight: source.meter.is_tight(now),
             demand: self.connections(id, |f| f.class == Class::Demand).saturating_add(waiting),
             staging: self.connections(id, |f| f.class == Class::Staging),
         }

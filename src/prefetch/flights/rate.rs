@@ -1,9 +1,10 @@
 //! How fast staging may go: what a source can give, less what demand could take.
 //!
 //! Demand comes strictly first. While a demand transfer is under way at a source, staging gets only what demand
-//! provably cannot use: measured capacity minus (demand connections × what one connection has been seen to
-//! take). Where either is unknown, or demand can fill the source, staging pauses. In the staging measurements
-//! fair sharing of 40 MB/s made tasks slower than no staging at all, and strict order cost nothing at low use.
+//! cannot use: capacity minus (demand connections × what one connection has been seen to take). Where either is
+//! unknown, or demand can fill the source, staging pauses. Capacity is what was seen to arrive, and a source that
+//! is seldom busy was never seen at its best: so while several demand transfers each go as fast as one alone, a
+//! quarter more than was seen is tried, and the first one that is held back ends that for a while.
 
 use crate::time::{Span, Time};
 
@@ -18,12 +19,21 @@ const TELLING_BYTES: u64 = 128 * 1024;
 /// on a burst overstate it by up to a tenth.
 const USABLE: f64 = 0.85;
 
+/// The same while several demand transfers hold nobody back: what was seen is no limit then. (Without it a queue
+/// that keeps all slots waiting for data would never let staging begin.)
+const TRIED: f64 = 1.25;
+/// A demand transfer below this share of what a connection can take was held back.
+const HELD_BACK: f64 = 0.8;
+/// For so long after that nothing is tried.
+const CAREFUL: Span = Span::from_secs(10);
+
 /// What one source has been seen to give.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meter {
     window: Option<(Time, u64)>,
     total: Peak,
     connection: Peak,
+    held_back: Option<Time>,
 }
 
 /// A maximum that fades.
@@ -60,13 +70,22 @@ impl Meter {
     /// A demand transfer ended: `bytes` came over each of its connections within `busy` after the first byte.
     pub(super) fn landed(&mut self, bytes: u64, busy: Span, now: Time) {
         if bytes >= TELLING_BYTES && busy > Span::ZERO {
-            self.connection.see(bytes as f64 / busy.as_s(), now);
+            let per_s = bytes as f64 / busy.as_s();
+            if per_s < HELD_BACK * self.connection.now(now) {
+                self.held_back = Some(now);
+            }
+            self.connection.see(per_s, now);
         }
     }
 
     /// Bytes per second of all connections together, zero if never measured.
     pub(super) fn capacity(&self, now: Time) -> f64 {
         self.total.now(now)
+    }
+
+    /// Whether demand was held back lately.
+    pub(super) fn is_tight(&self, now: Time) -> bool {
+        self.held_back.is_some_and(|at| now.since(at) < CAREFUL)
     }
 
     /// Bytes per second of one connection, zero if never measured.
@@ -84,6 +103,8 @@ pub(super) struct Facts {
     pub capacity: f64,
     /// Measured, bytes/s; zero if unknown.
     pub per_connection: f64,
+    /// Whether demand was held back lately.
+    pub tight: bool,
     /// Connections that demand holds or waits for.
     pub demand: u16,
     /// Connections that staging holds.
@@ -98,7 +119,10 @@ pub(super) fn ceiling(f: Facts) -> f64 {
     if f.capacity <= 0.0 || f.per_connection <= 0.0 {
         return 0.0;
     }
-    let capacity = f.capacity.min(f.limit) * USABLE;
+    // One connection alone may fill the source; several that each go as fast as one alone do not.
+    let is_wider = f.demand >= 2 && !f.tight;
+    let seen = f.capacity * if is_wider { TRIED } else { USABLE };
+    let capacity = seen.min(f.limit * USABLE);
     let left = capacity - f64::from(f.demand) * f.per_connection;
     // Less than this is not worth the connection, and within the error of the measurement.
     if left < capacity * 0.1 { 0.0 } else { left }
@@ -124,8 +148,14 @@ pub(super) fn share(budget: f64, sources: &[Facts]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    const IDLE: Facts =
-        Facts { limit: f64::INFINITY, capacity: 0.0, per_connection: 0.0, demand: 0, staging: 1 };
+    const IDLE: Facts = Facts {
+        limit: f64::INFINITY,
+        capacity: 0.0,
+        per_connection: 0.0,
+        tight: true,
+        demand: 0,
+        staging: 1,
+    };
 
     #[test]
     fn staging_is_free_without_demand_and_pauses_with_demand_when_nothing_is_known() {
@@ -144,6 +174,18 @@ mod tests {
     fn what_demand_cannot_use_is_left_to_staging() {
         let f = Facts { capacity: 100e6, per_connection: 20e6, demand: 2, ..IDLE };
         assert!((ceiling(f) - 45e6).abs() < 1.0, "{}", ceiling(f));
+        assert!((ceiling(Facts { tight: false, ..f }) - 85e6).abs() < 1.0);
+        assert_eq!(ceiling(Facts { tight: false, limit: 40e6, ..f }), 0.0);
+    }
+
+    #[test]
+    fn demand_that_is_slower_than_its_like_makes_staging_careful_for_a_while() {
+        let mut m = Meter::default();
+        let t = |s: u64| Time::from_us(s * 1_000_000);
+        m.landed(2_000_000, Span::from_ms(100), t(1));
+        assert!(!m.is_tight(t(1)));
+        m.landed(2_000_000, Span::from_ms(200), t(2));
+        assert!(m.is_tight(t(11)) && !m.is_tight(t(12)));
     }
 
     #[test]
