@@ -395,23 +395,28 @@ async fn the_document_describes_every_route_and_is_served() {
         })
         .collect();
     let expected = [
+        "DELETE /v1/recurring/{name}",
         "DELETE /v1/workers/{name}",
         "GET /v1/cache",
         "GET /v1/cache/objects",
         "GET /v1/events",
+        "GET /v1/groups",
         "GET /v1/health",
         "GET /v1/heatmap",
         "GET /v1/openapi.json",
         "GET /v1/predict",
+        "GET /v1/recurring",
         "GET /v1/savings",
         "GET /v1/tasks",
         "GET /v1/tasks/{id}",
         "GET /v1/tasks/{id}/log",
         "GET /v1/tasks/{id}/wait",
+        "GET /v1/wait",
         "GET /v1/why",
         "GET /v1/workers",
         "GET /v1/workers/{name}/lifeline",
         "GET /v1/workers/{name}/profile",
+        "PATCH /v1/groups/{name}",
         "PATCH /v1/tasks/{id}",
         "POST /v1/cache/evict",
         "POST /v1/cache/pin",
@@ -421,12 +426,14 @@ async fn the_document_describes_every_route_and_is_served() {
         "POST /v1/drain",
         "POST /v1/pause",
         "POST /v1/resume",
+        "POST /v1/retry",
         "POST /v1/tasks",
         "POST /v1/tasks/{id}/cancel",
         "POST /v1/tasks/{id}/retry",
         "POST /v1/workers",
         "POST /v1/workers/{name}/heartbeat",
         "POST /v1/workers/{name}/next",
+        "PUT /v1/recurring/{name}",
     ];
     let mut declared = declared;
     declared.sort();

@@ -2,6 +2,7 @@
 
 use super::args::{self, Capacity};
 use super::screen::Look;
+use super::synthetic;
 use super::table::Table;
 use crate::replay::{self, baseline::Baseline};
 use crate::time::Span;
@@ -123,11 +124,14 @@ pub struct Objects {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
     /// The trace.
-    #[arg(value_name = "TRACE")]
-    pub trace: PathBuf,
-    /// How many workers of one slot there are, 1 to 10000.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub workers: u16,
+    #[arg(value_name = "TRACE", required_unless_present = "synthetic")]
+    pub trace: Option<PathBuf>,
+    /// How many workers of one slot there are, 1 to 10000 [default: 4].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub workers: Option<u16>,
+    /// A synthetic load instead of a trace.
+    #[command(flatten)]
+    pub synthetic: synthetic::Args,
     /// Whether to stage.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub staging: Switch,
@@ -156,6 +160,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Types(a) => types(a),
         What::Objects(a) => objects(a),
+        What::Run(a) if a.synthetic.synthetic => synthetic::run(&a.synthetic, a.workers, a.json),
         What::Run(_) => {
             anyhow::bail!("`replay run` is not there yet; `replay types` and `replay objects` are")
         }

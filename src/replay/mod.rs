@@ -4,5 +4,6 @@ pub mod baseline;
 mod link;
 pub mod objects;
 mod reach;
+pub mod synthetic;
 pub mod trace;
 pub mod types;

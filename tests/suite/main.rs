@@ -12,5 +12,6 @@ mod house;
 mod images;
 mod life;
 mod nginx;
+mod queue;
 mod right_data;
 mod survives;
