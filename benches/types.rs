@@ -1,7 +1,17 @@
 //! Forecasts and lessons of the next-type engine.
 //!
 //! `cargo bench --bench types`; the stream is seeded: 400 entities walk a chain of 40 types with noise, 12
-//! workers.
+//! workers. Every question and lesson is about another entity than the one before, so caches are cold.
+//!
+//! Medians on 2026-11-24, one of two cores of an AMD EPYC, neighbours busy:
+//!
+//! | what | time |
+//! |---|---|
+//! | predict, entity | 3.7 µs |
+//! | predict and learn, entity | 5.9 µs |
+//! | predict with pairs, worker | 22 µs |
+//! | learn, everything: entity, pair, worker, host | 69 µs |
+//! | snapshot of all four models | 4.6 ms |
 
 #![allow(missing_docs, reason = "criterion's macros make items that cannot be documented")]
 

@@ -351,6 +351,15 @@ impl Heat {
     }
 }
 
+/// The heat of a worker, a cell or a shard when no type is meant: its busiest resource, in [0, 1].
+///
+/// The largest and not a mean: what works there is held up by whatever is used up, however idle the rest is.
+/// A cell whose disks are saturated must get no more transfers although its processors sleep; a mean of four
+/// would call it a quarter warm. Where the type is known, [`Heat::felt_by`] weighs by what it needs.
+pub fn busiest(utilisation: &PerResource) -> f64 {
+    utilisation.iter().copied().fold(0.0, f64::max).clamp(0.0, 1.0)
+}
+
 // ---- what a worker is good at -----------------------------------------------------------------------------
 
 /// What the profiles say about one worker and one type, shrunk towards the host by effective count.
@@ -573,4 +582,31 @@ pub struct TypeForecast {
     pub history: f64,
     /// Expected time until the next task of this type, if it is known.
     pub due_in: Option<Span>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heat_is_utilisation_weighted_by_demand() {
+        let heat = Heat { workers: vec![[0.8, 0.2, 0.4, 0.0], [1.0; 4]], ..Heat::default() };
+        for (demand, felt) in [
+            ([1.0, 0.0, 0.0, 0.0], 0.8),
+            ([0.5, 0.0, 0.5, 0.0], 0.6),
+            ([0.25; 4], 0.35),
+            ([0.0, 0.0, 0.0, 1.0], 0.0),
+        ] {
+            assert!((heat.felt_by(WorkerId(0), &demand) - felt).abs() < 1e-12, "{demand:?}");
+        }
+        assert_eq!(heat.felt_by(WorkerId(1), &[0.25; 4]), 0.99, "something is always left");
+        assert_eq!(heat.felt_by(WorkerId(9), &[0.25; 4]), 0.0, "who was not measured is cold");
+    }
+
+    #[test]
+    fn a_place_is_as_hot_as_its_busiest_resource() {
+        assert_eq!(busiest(&[0.1, 0.0, 0.93, 0.2]), 0.93);
+        assert_eq!(busiest(&[0.0; 4]), 0.0);
+        assert_eq!(busiest(&[3.0, 0.0, 0.0, 0.0]), 1.0);
+    }
 }

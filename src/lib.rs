@@ -2,6 +2,7 @@
 //!
 //! The rooms in reading order, from the ground up: see `ARCHITECTURE.md`.
 
+pub mod slow;
 pub mod time;
 
 pub mod draw;

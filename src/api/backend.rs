@@ -88,6 +88,12 @@ pub trait Backend: Send + Sync + 'static {
     async fn cache_verify(&self, order: wire::CacheOrder) -> Result<Vec<wire::CacheAnswer>, Error>;
     /// Heat over time.
     async fn heatmap(&self, query: wire::HeatmapQuery) -> Result<Heatmap, Error>;
+    /// Figures over time: one series, or all of a grain.
+    async fn series(&self, query: wire::SeriesQuery) -> Result<Vec<wire::Series>, Error>;
+    /// Everything that a dashboard shows of this moment.
+    async fn now(&self, query: wire::NowQuery) -> Result<wire::Now, Error>;
+    /// All figures in OpenMetrics, rendered off the threads that answer others.
+    async fn metrics(&self) -> Result<String, Error>;
     /// What staging has saved.
     async fn savings(&self) -> Result<wire::Savings, Error>;
     /// Starts nothing more, or starts again.

@@ -8,8 +8,11 @@
 //! a body may take. Streams hold one part at a time and follow the reader's pace.
 
 pub mod backend;
+mod dashboard;
 pub mod error;
 pub mod listen;
+pub mod loopback;
+pub mod metrics;
 mod near;
 pub mod outside;
 mod patience;

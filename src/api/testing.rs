@@ -59,7 +59,8 @@ impl Memory {
 
     fn tell(&self, decided: &str, text: String) {
         let mut state = self.state();
-        let event = Event { seq: state.events.len() as u64 + 1, at_s: NOW_S, decided: decided.into(), text };
+        let seq = state.events.len() as u64 + 1;
+        let event = Event { seq, at_s: NOW_S, decided: decided.into(), text, ..Event::default() };
         state.events.push(event.clone());
         drop(state);
         let _ = self.diary.send(event);
@@ -445,6 +446,8 @@ impl Backend for Memory {
             objects: 412,
             hits: 86,
             misses: 14,
+            model_bytes: 0,
+            catalogue_bytes: 0,
         }])
     }
     async fn cached(&self, filter: CacheFilter) -> Result<Vec<CachedObject>, Error> {
@@ -496,6 +499,60 @@ impl Backend for Memory {
             rows: vec![Row { label: "fast".into(), values }],
             forecast_from: None,
         })
+    }
+    async fn series(&self, query: SeriesQuery) -> Result<Vec<Series>, Error> {
+        Ok(vec![Series {
+            name: query.name.unwrap_or_else(|| "host".into()),
+            metric: query.metric.unwrap_or_else(|| "heat".into()),
+            unit: "share".into(),
+            start_s: NOW_S - 20.0,
+            step_s: 10.0,
+            points: vec![Some([0.1, 0.2, 0.3]), None],
+        }])
+    }
+    async fn now(&self, query: NowQuery) -> Result<Now, Error> {
+        let played = Played {
+            task: 7,
+            task_type: "copy".into(),
+            entity: Some("vol-7".into()),
+            worker: "fast".into(),
+            started_s: NOW_S - 3.0,
+            transfer_s: 0.4,
+            wait_s: 0.2,
+            ended_s: NOW_S - 1.0,
+            done: true,
+            staged: 1,
+        };
+        let bin = |i: u32| CalibrationBin {
+            from: f64::from(i) / 10.0,
+            to: f64::from(i + 1) / 10.0,
+            count: 10.0,
+            confidence: f64::from(i) / 10.0 + 0.05,
+            came_true: f64::from(i) / 10.0 + 0.04,
+        };
+        Ok(Now {
+            at_s: NOW_S,
+            health: self.health().await?,
+            workers: self.workers().await?,
+            queue: vec![QueueLine { task_type: "copy".into(), count: 4, waiting_for: "slot".into() }],
+            transfers: Transfers { demand: 1, staging: 2, waiting: 3 },
+            caches: self.caches().await?,
+            savings: self.savings().await?,
+            calibration: (0..10).map(bin).collect(),
+            played: if query.since.unwrap_or(0) < 1 { vec![played] } else { vec![] },
+            next: 1,
+            sampler: [0.002, 0.01],
+        })
+    }
+    async fn metrics(&self) -> Result<String, Error> {
+        use super::metrics::{Family, In, Kind, render};
+        Ok(render(vec![Family::one(
+            "up",
+            Kind::Gauge,
+            In::Seconds,
+            "Time since the daemon was ready",
+            720.0,
+        )]))
     }
     async fn savings(&self) -> Result<Savings, Error> {
         Ok(Savings {

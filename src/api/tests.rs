@@ -207,7 +207,7 @@ async fn wrong_queries_and_paths_say_what_is_accepted() {
     refused(&get(&d, "/v1/tasks/%ff").await, 400, "bad_path", &[]);
     refused(&get(&d, "/v1/task").await, 404, "not_found", &["`/v1/task`", "`/v1/tasks`"]);
     refused(&get(&d, "/v1/tasks/../../etc/passwd").await, 404, "not_found", &["no path"]);
-    refused(&get(&d, "/").await, 404, "not_found", &["/v1/openapi.json"]);
+    assert!(get(&d, "/").await.text().contains("forestage"), "the dashboard");
     let a = ask(&d.socket, "DELETE", "/v1/tasks", &[], b"").await;
     refused(&a, 405, "method_not_allowed", &["DELETE"]);
     let allowed = a.header("allow").unwrap();
@@ -381,6 +381,35 @@ async fn the_diary_comes_as_lines_and_as_server_sent_events() {
 }
 
 #[tokio::test]
+async fn figures_come_as_series_as_a_moment_and_for_scrapers() {
+    let d = Daemon::start();
+    let series = get(&d, "/v1/series?by=host&metric=cpu").await.json();
+    assert_eq!((&series[0]["metric"], &series[0]["points"][1]), (&json!("cpu"), &Value::Null));
+    assert_eq!(get(&d, "/v1/series?step=3").await.status, 400, "unknown words are refused");
+    let now = get(&d, "/v1/now").await.json();
+    assert_eq!((&now["played"][0]["task"], &now["next"]), (&json!(7), &json!(1)));
+    assert_eq!(get(&d, "/v1/now?since=1").await.json()["played"], json!([]));
+    let metrics = get(&d, "/metrics").await;
+    assert_eq!(metrics.header("content-type"), Some(super::metrics::CONTENT_TYPE));
+    assert!(metrics.text().ends_with("forestage_up_seconds 720.0\n# EOF\n"));
+}
+
+#[tokio::test]
+async fn the_dashboard_is_part_of_the_daemon() {
+    let d = Daemon::start();
+    let page = get(&d, "/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.header("content-security-policy").is_some_and(|p| p.starts_with("default-src 'none'")));
+    for (asset, media_type) in
+        [("app.js", "text/javascript; charset=utf-8"), ("ramp.css", "text/css; charset=utf-8")]
+    {
+        let answer = get(&d, &format!("/assets/{asset}")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(media_type)));
+    }
+    assert_eq!(get(&d, "/assets/none.js").await.status, 404);
+}
+
+#[tokio::test]
 async fn the_document_describes_every_route_and_is_served() {
     let d = Daemon::start();
     let served = get(&d, "/v1/openapi.json").await.json();
@@ -397,16 +426,19 @@ async fn the_document_describes_every_route_and_is_served() {
     let expected = [
         "DELETE /v1/recurring/{name}",
         "DELETE /v1/workers/{name}",
+        "GET /metrics",
         "GET /v1/cache",
         "GET /v1/cache/objects",
         "GET /v1/events",
         "GET /v1/groups",
         "GET /v1/health",
         "GET /v1/heatmap",
+        "GET /v1/now",
         "GET /v1/openapi.json",
         "GET /v1/predict",
         "GET /v1/recurring",
         "GET /v1/savings",
+        "GET /v1/series",
         "GET /v1/tasks",
         "GET /v1/tasks/{id}",
         "GET /v1/tasks/{id}/log",

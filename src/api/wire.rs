@@ -4,6 +4,10 @@
 //! since the Unix epoch (`_s`), spans with their unit in the name; optional fields are left out when empty;
 //! unknown fields of requests are refused, so that a typing error is not taken for a default.
 
+mod moment;
+
+pub use moment::{Now, NowQuery, Played, QueueLine, Series, SeriesQuery, Transfers};
+
 use crate::flow::{Factors, InputUse, Usage};
 use crate::task::State;
 use serde::{Deserialize, Serialize};
@@ -605,6 +609,12 @@ pub struct Cache {
     pub hits: u64,
     /// Demands that did not.
     pub misses: u64,
+    /// Memory of what was learned of the order in which objects are asked for.
+    #[serde(default)]
+    pub model_bytes: u64,
+    /// Memory of the names and sizes of those objects.
+    #[serde(default)]
+    pub catalogue_bytes: u64,
 }
 
 /// One cached object.
@@ -836,8 +846,8 @@ pub struct Health {
     pub damage: Vec<String>,
 }
 
-/// One decision of the diary.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+/// One decision of the diary. What it was about stands in fields of its own, where it was about that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Number, rising by one.
     pub seq: u64,
@@ -847,4 +857,31 @@ pub struct Event {
     pub decided: String,
     /// A sentence for people.
     pub text: String,
+    /// The task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    /// The attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub task_type: Option<String>,
+    /// The entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// The worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
+    /// Probability that what is staged is used before it leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<f64>,
+    /// The probability at which staging it begins to pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_even: Option<f64>,
 }

@@ -14,6 +14,7 @@ use crate::message::{
     Abandon, Adopt, Cached, Commit, Confirm, Discard, Expect, Held, Hold, Pin, PoolFill, Purpose, Raise,
     Rank, Reserve, Reserved, Unpin,
 };
+use crate::slow::Slow;
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -97,12 +98,14 @@ pub struct CacheActor {
     told: Vec<Recipient<Cached>>,
     looked: Looked,
     missed_facts: u64,
+    slow: Slow,
 }
 
 type Later<T> = ResponseActFuture<CacheActor, T>;
 
 impl CacheActor {
     /// `core` and `checksums` as they were restored and checked against the files.
+    #[allow(clippy::too_many_arguments, reason = "wired in one place, each of another type")]
     pub fn new(
         id: CacheId,
         core: CacheCore,
@@ -111,9 +114,10 @@ impl CacheActor {
         clock: Clock,
         keeper: Keeper,
         told: Vec<Recipient<Cached>>,
+        slow: Slow,
     ) -> CacheActor {
-        let (reserved, looked) = (Map::default(), Looked::default());
-        CacheActor { id, core, files, clock, checksums, reserved, keeper, told, looked, missed_facts: 0 }
+        let (reserved, looked, missed_facts) = (Map::default(), Looked::default(), 0);
+        CacheActor { id, core, files, clock, checksums, reserved, keeper, told, looked, missed_facts, slow }
     }
 
     fn held(&self, object: &ObjectName, file: FileId, staged: bool, protected: bool) -> Option<Held> {
@@ -172,12 +176,12 @@ impl CacheActor {
     }
 
     fn unlink_files(&self, gone: Vec<FileId>) -> impl Future<Output = ()> + 'static {
-        let files = self.files.clone();
+        let (files, slow) = (self.files.clone(), self.slow);
         async move {
             if gone.is_empty() {
                 return;
             }
-            let unlinked = tokio::task::spawn_blocking(move || {
+            let unlinked = slow.run(move || {
                 for file in gone {
                     if let Err(error) = files.unlink(file) {
                         tracing::warn!(file = file.0, %error, "could not unlink an evicted file");
@@ -198,7 +202,7 @@ impl CacheActor {
 
     fn check_space(&mut self, ctx: &mut Context<Self>) {
         let files = self.files.clone();
-        let free = async move { tokio::task::spawn_blocking(move || files.free_bytes()).await };
+        let free = self.slow.run(move || files.free_bytes());
         let checked = free.into_actor(self).map(|free, actor, ctx| {
             if let Ok(Ok(free)) = free {
                 let victims = actor.core.set_free_bytes(free, 0, actor.clock.now());
@@ -263,16 +267,19 @@ impl Handler<Unpin> for CacheActor {
 }
 
 impl Handler<Reserve> for CacheActor {
-    type Result = Later<Result<Reserved, String>>;
+    type Result = ResponseFuture<Result<Reserved, String>>;
     fn handle(&mut self, msg: Reserve, _: &mut Context<Self>) -> Self::Result {
         match self.core.reserve(&msg.object, msg.bytes, purpose(msg.purpose), self.clock.now()) {
-            Err(refusal) => Box::pin(fut::ready(Err(refusal.to_string()))),
+            Err(refusal) => Box::pin(std::future::ready(Err(refusal.to_string()))),
             Ok((file, victims)) => {
                 self.reserved.insert(file, msg.object.clone());
                 let temp = self.files.tmp().join(file.0.to_string());
                 let for_staging = matches!(msg.purpose, Purpose::Forecast { .. } | Purpose::Learned);
                 let unlinked = self.unlink(victims, for_staging);
-                Box::pin(unlinked.into_actor(self).map(move |(), _, _| Ok(Reserved { file: file.0, temp })))
+                Box::pin(async move {
+                    unlinked.await;
+                    Ok(Reserved { file: file.0, temp })
+                })
             }
         }
     }
@@ -281,13 +288,13 @@ impl Handler<Reserve> for CacheActor {
 impl Handler<Commit> for CacheActor {
     type Result = Later<Result<Held, String>>;
     fn handle(&mut self, msg: Commit, _: &mut Context<Self>) -> Self::Result {
-        let files = self.files.clone();
+        let (files, slow) = (self.files.clone(), self.slow);
         let file = FileId(msg.file);
         let temp = msg.temp.clone();
         let bytes = msg.bytes;
         let admitted = async move {
             let admit = move || files.admit(&temp, file, bytes);
-            match tokio::task::spawn_blocking(admit).await {
+            match slow.run(admit).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(e)) => Err(e.to_string()),
                 Err(e) => Err(e.to_string()),
@@ -315,8 +322,7 @@ impl CacheActor {
                 self.unlink_later(victims, ctx);
             }
             Err(refusal) => {
-                let files = self.files.clone();
-                let gone = async move { drop(tokio::task::spawn_blocking(move || files.unlink(file)).await) };
+                let gone = self.unlink_files(vec![file]);
                 ctx.spawn(gone.into_actor(self));
                 return Err(refusal.to_string());
             }
@@ -341,11 +347,11 @@ impl Handler<Adopt> for CacheActor {
                 Err(refusal) => return Box::pin(fut::ready(Err(refusal.to_string()))),
             };
         let unlinked = self.unlink(victims, false);
-        let files = self.files.clone();
+        let (files, slow) = (self.files.clone(), self.slow);
         let from = msg.from.clone();
         let adopted = async move {
             unlinked.await;
-            match tokio::task::spawn_blocking(move || files.adopt(&from, file)).await {
+            match slow.run(move || files.adopt(&from, file)).await {
                 Ok(Ok(a)) => Ok(a),
                 Ok(Err(e)) => Err(e.to_string()),
                 Err(e) => Err(e.to_string()),
@@ -468,8 +474,7 @@ impl Handler<Verify> for CacheActor {
         };
         let checksum = self.checksums.get(&file).copied();
         let files = self.files.clone();
-        let read =
-            async move { tokio::task::spawn_blocking(move || files.verify(file, bytes, checksum)).await };
+        let read = self.slow.run(move || files.verify(file, bytes, checksum));
         Box::pin(read.into_actor(self).map(move |verdict, actor, ctx| {
             Some(match verdict {
                 Ok(Verdict::Good) => Ok(bytes),

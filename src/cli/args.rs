@@ -45,6 +45,19 @@ pub fn bytes_per_s(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Memory of the models of task types: `12MiB`, as `predict.memory` takes it.
+///
+/// # Errors
+/// What is wrong with the text, and what is accepted.
+pub fn memory(text: &str) -> Result<u64, String> {
+    const ACCEPTED: &str = "accepted: 4MiB to 1GiB";
+    match unit::bytes(text) {
+        Ok(n) if (4 << 20..=1 << 30).contains(&n) => Ok(n),
+        Ok(_) => Err(format!("it is out of range; {ACCEPTED}")),
+        Err(e) => Err(format!("it {e}; {ACCEPTED}")),
+    }
+}
+
 /// How large a pool is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Capacity {

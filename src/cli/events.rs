@@ -7,13 +7,13 @@ use super::session::Session;
 use crate::api::wire::Event;
 use crate::draw::Zone;
 
-/// Print the diary: every decision, with its time.
+/// Print the diary: every decision, with its time. With --json one object a line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Go on as decisions are made, until ^C.
     #[arg(long, short)]
     pub follow: bool,
-    /// From this number on [default: the oldest that is kept].
+    /// From this number on; 0 is the oldest that is kept [default: the latest hundred].
     #[arg(long, value_name = "N")]
     pub from: Option<u64>,
 }

@@ -102,11 +102,13 @@ pub(super) async fn run(args: Args, s: &mut Session<'_>) -> anyhow::Result<Exit>
     }
     loop {
         let map: Heatmap = s.client.get(&target).await?;
-        if s.screen.look.terminal {
-            // Home first, then what was below: a screen that is cleared first flickers.
-            s.screen.text("\x1b[H\x1b[J")?;
+        if s.screen.look.terminal && !s.screen.json {
+            // Over the old picture in one write, line by line: a screen that is cleared first flickers.
+            let drawn = drawing(&map, &args, s)?.replace('\n', "\x1b[K\n");
+            s.screen.text(format!("\x1b[H{drawn}\x1b[J"))?;
+        } else {
+            draw(&map, &args, s)?;
         }
-        draw(&map, &args, s)?;
         tokio::time::sleep(args.every.to_std()).await;
     }
 }
@@ -124,6 +126,12 @@ fn theme(args: &Args, otherwise: Theme) -> Theme {
 }
 
 fn draw(map: &Heatmap, args: &Args, s: &mut Session<'_>) -> anyhow::Result<Exit> {
+    let drawn = drawing(map, args, s)?;
+    s.show(map, |_, _| drawn)?;
+    Ok(Exit::Ok)
+}
+
+fn drawing(map: &Heatmap, args: &Args, s: &Session<'_>) -> anyhow::Result<String> {
     let look = s.screen.look;
     let style = TextStyle {
         width: look.drawing_width(),
@@ -131,9 +139,7 @@ fn draw(map: &Heatmap, args: &Args, s: &mut Session<'_>) -> anyhow::Result<Exit>
         theme: theme(args, Theme::Dark),
         zone: look.zone,
     };
-    let drawn = text(map, &style).context("draw the heatmap")?;
-    s.show(map, |_, _| drawn)?;
-    Ok(Exit::Ok)
+    text(map, &style).context("draw the heatmap")
 }
 
 fn pictures(map: &Heatmap, args: &Args, s: &mut Session<'_>) -> anyhow::Result<Exit> {

@@ -20,6 +20,7 @@ mod predict;
 mod progress;
 mod recurring;
 pub mod replay;
+mod replay_run;
 mod savings;
 mod say;
 mod screen;
@@ -31,6 +32,7 @@ mod table;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod top;
 mod wait;
 mod why;
 mod workers;
@@ -85,6 +87,7 @@ enum Ask {
     Cache(With<cache::Args>),
     Heatmap(With<heatmap::Args>),
     Savings(With<savings::Args>),
+    Top(With<top::Args>),
     Why(With<why::Args>),
     /// Start nothing more, until resume. What runs goes on; tasks are still accepted.
     Pause(Common),
@@ -125,6 +128,7 @@ impl Ask {
             Ask::Cache(w) => &w.common,
             Ask::Heatmap(w) => &w.common,
             Ask::Savings(w) => &w.common,
+            Ask::Top(w) => &w.common,
             Ask::Why(w) => &w.common,
             Ask::Events(w) => &w.common,
             Ask::Groups(c) | Ask::Pause(c) | Ask::Resume(c) | Ask::Drain(c) | Ask::Health(c) => c,
@@ -151,6 +155,7 @@ impl Ask {
             Ask::Cache(w) => cache::run(w.own, session).await,
             Ask::Heatmap(w) => heatmap::run(w.own, session).await,
             Ask::Savings(_) => savings::run(session).await,
+            Ask::Top(w) => top::run(w.own, session).await,
             Ask::Why(w) => why::run(w.own, session).await,
             Ask::Pause(_) => control::run(Control::Pause, session).await,
             Ask::Resume(_) => control::run(Control::Resume, session).await,

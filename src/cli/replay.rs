@@ -4,6 +4,7 @@ use super::args::{self, Capacity};
 use super::screen::Look;
 use super::synthetic;
 use super::table::Table;
+use crate::predict;
 use crate::replay::{self, baseline::Baseline};
 use crate::time::Span;
 use std::path::PathBuf;
@@ -58,6 +59,9 @@ pub struct Types {
     /// Foretell the next task of each worker, from what was known when its previous one ended.
     #[arg(long)]
     pub per_worker: bool,
+    /// Size the models as `predict.memory` does for all four of them [default: what 12MiB gives].
+    #[arg(long, value_name = "SIZE", value_parser = args::memory, conflicts_with = "baseline")]
+    pub memory: Option<u64>,
     /// Do not tell the model which types there are.
     #[arg(long)]
     pub open_alphabet: bool,
@@ -97,12 +101,12 @@ pub struct Objects {
     /// Traces; each is measured alone.
     #[arg(required = true, value_name = "TRACE")]
     pub traces: Vec<PathBuf>,
-    /// How large the pool is: a share of the trace's bytes, or a size.
-    #[arg(long, default_value = "5%", value_parser = args::capacity)]
-    pub capacity: Capacity,
-    /// What is evicted first.
-    #[arg(long, value_enum, default_value_t = Policy::Lru)]
-    pub policy: Policy,
+    /// How large the pool is: a share of the trace's bytes, or a size; several are replayed one after the other.
+    #[arg(long, default_value = "5%", value_delimiter = ',', value_parser = args::capacity)]
+    pub capacity: Vec<Capacity>,
+    /// What is evicted first; several are replayed one after the other.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "lru")]
+    pub policy: Vec<Policy>,
     /// Whether to stage.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub staging: Switch,
@@ -115,7 +119,10 @@ pub struct Objects {
     /// Bytes a second of all transfers together.
     #[arg(long, default_value = "1GB/s", value_parser = args::bytes_per_s)]
     pub bandwidth: u64,
-    /// Print one JSON object a trace.
+    /// Print medians over all of it as well: with --json, one more object a policy.
+    #[arg(long)]
+    pub summary: bool,
+    /// Print one JSON object a trace, policy and capacity.
     #[arg(long)]
     pub json: bool,
 }
@@ -132,13 +139,16 @@ pub struct Run {
     /// A synthetic load instead of a trace.
     #[command(flatten)]
     pub synthetic: synthetic::Args,
-    /// Whether to stage.
-    #[arg(long, value_enum, default_value_t = Switch::On)]
-    pub staging: Switch,
-    /// How large each worker's pool is: a share of the trace's bytes, or a size.
-    #[arg(long, default_value = "20%", value_parser = args::capacity)]
+    /// With staging, or without; both, and what staging would have saved, if it is not given.
+    #[arg(long, value_enum)]
+    pub staging: Option<Switch>,
+    /// How many pools there are, 1 to 10000; workers are dealt out to them in turn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub pools: u16,
+    /// How large each pool is: a share of the bytes of all objects in the trace, or a size.
+    #[arg(long, visible_alias = "cache", default_value = "20%", value_parser = args::capacity)]
     pub capacity: Capacity,
-    /// What is evicted first.
+    /// What is evicted first of what no forecast needs.
     #[arg(long, value_enum, default_value_t = Policy::Lru)]
     pub policy: Policy,
     /// Time to the first byte of a transfer.
@@ -147,6 +157,15 @@ pub struct Run {
     /// Bytes a second of all transfers together.
     #[arg(long, default_value = "1GB/s", value_parser = args::bytes_per_s)]
     pub bandwidth: u64,
+    /// Bytes a second of one connection; as much as all together if it is not given.
+    #[arg(long, value_parser = args::bytes_per_s)]
+    pub connection_bandwidth: Option<u64>,
+    /// How many connections to the source there may be, 1 to 1000.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub connections: u16,
+    /// Write every decision to this file, one JSON object a line; needs --staging.
+    #[arg(long, value_name = "FILE", requires = "staging")]
+    pub decisions: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -161,9 +180,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         What::Types(a) => types(a),
         What::Objects(a) => objects(a),
         What::Run(a) if a.synthetic.synthetic => synthetic::run(&a.synthetic, a.workers, a.json),
-        What::Run(_) => {
-            anyhow::bail!("`replay run` is not there yet; `replay types` and `replay objects` are")
-        }
+        What::Run(a) => super::replay_run::run(&a),
     }
 }
 
@@ -179,11 +196,12 @@ fn types(a: Types) -> anyhow::Result<ExitCode> {
         known_worker: a.known_worker,
         per_worker: a.per_worker,
         open_alphabet: a.open_alphabet,
-        ..replay::types::Options::default()
+        settings: a.memory.map_or_else(Default::default, predict::types::Settings::within),
     };
     let report = replay::types::measure(&a.traces, &options)?;
+    let lacks = if a.per_worker { "fewer than two workers" } else { "no task, or no worker" };
     for name in &report.left_out {
-        eprintln!("{name}: left out, it has fewer than two workers");
+        eprintln!("{name}: left out, it has {lacks}");
     }
     let lines = report.traces.iter().chain([&report.mean]);
     if a.json {
@@ -231,12 +249,52 @@ fn types(a: Types) -> anyhow::Result<ExitCode> {
 
 #[allow(clippy::print_stdout, reason = "a command's output")]
 fn objects(a: Objects) -> anyhow::Result<ExitCode> {
-    let options = replay::objects::Options {
-        capacity: match a.capacity {
+    let mut table = Table::new(
+        &Look::here(),
+        &[
+            "trace",
+            "policy",
+            ">capacity",
+            ">accesses",
+            ">misses alone",
+            ">misses",
+            ">precision",
+            ">late",
+            ">extra bytes",
+            "µs",
+            "MiB",
+        ],
+    );
+    let mut reports = vec![];
+    for path in &a.traces {
+        let trace = replay::trace::Trace::read(path)?;
+        let accesses = replay::objects::Accesses::new(&trace);
+        for (policy, capacity) in a.policy.iter().flat_map(|p| a.capacity.iter().map(move |c| (p, c))) {
+            let report = replay::objects::replay(&accesses, &options_of(&a, *policy, *capacity));
+            if a.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                table.row(row_of(&report));
+            }
+            reports.push(report);
+        }
+    }
+    if !a.json {
+        print!("{}", table.text());
+    }
+    if a.summary {
+        print_summary(&reports, a.json)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options_of(a: &Objects, policy: Policy, capacity: Capacity) -> replay::objects::Options {
+    replay::objects::Options {
+        capacity: match capacity {
             Capacity::Share(s) => replay::objects::Capacity::Share(s),
             Capacity::Bytes(b) => replay::objects::Capacity::Bytes(b),
         },
-        policy: match a.policy {
+        policy: match policy {
             Policy::Lru => crate::cache::Policy::Lru,
             Policy::Lfu => crate::cache::Policy::Lfu,
         },
@@ -244,31 +302,64 @@ fn objects(a: Objects) -> anyhow::Result<ExitCode> {
         mithril: a.baseline == Some(ObjectsBaseline::Mithril),
         rtt: a.rtt,
         bandwidth_per_s: a.bandwidth as f64,
-    };
-    let mut table = Table::new(
-        &Look::here(),
-        &["trace", "accesses", "misses alone", "misses", "precision", "extra bytes", "µs", "MiB"],
-    );
-    for path in &a.traces {
-        let trace = replay::trace::Trace::read(path)?;
-        let report = replay::objects::replay(&replay::objects::Accesses::new(&trace), &options);
-        if a.json {
-            println!("{}", serde_json::to_string(&report)?);
-            continue;
-        }
-        table.row([
-            report.trace.clone(),
-            report.accesses.to_string(),
-            format!("{:.4}", report.miss_ratio_demand_only),
-            format!("{:.4}", report.miss_ratio),
-            report.precision.map_or_else(|| "–".into(), |p| format!("{p:.2}")),
-            format!("{:.3}", report.extra_bytes_ratio),
-            format!("{:.2}", report.us_per_access),
-            format!("{:.2}", report.model_bytes as f64 / f64::from(1 << 20)),
-        ]);
     }
-    if !a.json {
+}
+
+fn row_of(r: &replay::objects::Report) -> [String; 11] {
+    [
+        r.trace.clone(),
+        r.policy.to_owned(),
+        r.capacity_bytes.to_string(),
+        r.accesses.to_string(),
+        format!("{:.4}", r.miss_ratio_demand_only),
+        format!("{:.4}", r.miss_ratio),
+        share(r.precision, 2),
+        r.late.to_string(),
+        format!("{:.3}", r.extra_bytes_ratio),
+        format!("{:.2}", r.us_per_access),
+        mib(r.model_bytes),
+    ]
+}
+
+fn share(of: Option<f64>, digits: usize) -> String {
+    of.map_or_else(|| "–".into(), |p| format!("{p:.digits$}"))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / f64::from(1 << 20))
+}
+
+#[allow(clippy::print_stdout, reason = "a command's output")]
+fn print_summary(reports: &[replay::objects::Report], json: bool) -> anyhow::Result<()> {
+    let summaries = replay::summary::summaries(reports);
+    if json {
+        for s in &summaries {
+            println!("{}", serde_json::to_string(s)?);
+        }
+        return Ok(());
+    }
+    for s in &summaries {
+        println!("\n{}, cells: {}", s.policy, s.cells);
+        let mut table = Table::new(&Look::here(), &["figure", "value"]);
+        let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+        row("misses removed, median", share(Some(s.removed_median), 3));
+        if s.removed_median_lfu_da.is_some() {
+            row("the same against the pool's own LFU-DA", share(s.removed_median_lfu_da, 3));
+        }
+        row("share of the reachable ones, median", share(Some(s.reachable_removed_median), 3));
+        if s.removed_median_mithril.is_some() {
+            row("misses removed against MITHRIL, median", share(s.removed_median_mithril, 3));
+        }
+        row("precision, pooled", share(s.precision, 3));
+        let worse = if s.worse.is_empty() { "none".to_owned() } else { s.worse.join(", ") };
+        row("cells worse than no staging", worse);
+        row("extra bytes, median", share(Some(s.extra_bytes_median), 3));
+        row("extra bytes, most", share(Some(s.extra_bytes_max), 3));
+        row("useful ones that come late", share(s.late_share, 3));
+        row("µs an access, median", share(Some(s.us_per_access_median), 2));
+        row("µs an access, most", share(Some(s.us_per_access_max), 2));
+        row("model, MiB", mib(s.model_bytes_max));
         print!("{}", table.text());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

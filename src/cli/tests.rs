@@ -261,8 +261,8 @@ async fn predictions_read_as_tables_with_bars() {
 
     p ∝ affinity^1.00 × (1 − heat)^0.80 × history^1.20, exponents learned; log loss lately 0.81 bits
 
-    CONTEXT         WEIGHT  SPEAKS FOR  SEEN
-    last two types    0.41  copy         118
+    CONTEXT          SAYS  SPEAKS FOR  SEEN
+    last two types  +0.41  copy         118
 
     CONFIDENCE  FORECASTS  MEAN  CAME TRUE
     .70 to .80         60   .74        .76

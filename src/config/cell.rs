@@ -1,9 +1,8 @@
 //! `[cell.NAME]`: a failure domain (a zone, a rack, a filer) and what it can carry.
 
-use super::kind::{BytesIn, NumberIn, RateIn, SpanIn};
+use super::kind::{BytesIn, NumberIn, RateIn};
 use super::reader::Section;
 use super::staging::RATES;
-use crate::time::Span;
 
 /// A cell. Its heat is what children and transfers use on behalf of its objects, over these capacities.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +17,6 @@ pub struct Cell {
     pub io_bytes_per_s: Option<u64>,
     /// Bytes per second over its network, 1 KiB to 1 TiB. `None`: the host's.
     pub net_bytes_per_s: Option<u64>,
-    /// Round trip of the idle cell, 1 µs to 1 min. `None`: the least that was measured.
-    pub latency: Option<Span>,
 }
 
 impl Cell {
@@ -30,7 +27,6 @@ impl Cell {
             memory_bytes: None,
             io_bytes_per_s: None,
             net_bytes_per_s: None,
-            latency: None,
         }
     }
 }
@@ -48,7 +44,6 @@ pub(super) fn read(name: String, mut s: Section<'_>) -> Cell {
         memory_bytes: s.read("memory", BytesIn(1 << 20, 1 << 50)),
         io_bytes_per_s: s.read("io_per_s", rate()),
         net_bytes_per_s: s.read("net_per_s", rate()),
-        latency: s.read("latency", SpanIn(Span::from_us(1), Span::from_secs(60))),
     };
     s.finish();
     cell

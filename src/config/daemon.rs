@@ -1,6 +1,6 @@
 //! `[daemon]`: where the daemon keeps its things, where it listens, what it says.
 
-use super::kind::{AbsolutePath, Kind, OneOf, SpanIn, Text};
+use super::kind::{AbsolutePath, Flag, Kind, OneOf, SpanIn, Text};
 use super::locate::Surroundings;
 use super::reader::{Section, Value};
 use crate::time::Span;
@@ -36,6 +36,8 @@ pub struct Daemon {
     pub drain_deadline: Span,
     /// A loopback TCP address for the dashboard and `/metrics`, read-only. Default none.
     pub listen: Option<SocketAddr>,
+    /// Whether callers of that address must show the token in `dashboard.token` of the state folder. Default yes.
+    pub listen_token: bool,
 }
 
 /// How the log is written.
@@ -108,6 +110,7 @@ pub(super) fn read(mut s: Section<'_>, around: &Surroundings) -> Daemon {
             .read("drain_deadline", SpanIn(Span::ZERO, Span::from_secs(3_600)))
             .unwrap_or(Span::from_secs(30)),
         listen: s.read("listen", Loopback),
+        listen_token: s.read("listen_token", Flag).unwrap_or(true),
     };
     s.finish();
     daemon

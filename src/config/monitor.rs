@@ -15,7 +15,7 @@ const POINTS_LIMIT: u64 = 50_000;
 pub struct Monitor {
     /// Time between two samples, 100 ms to 1 min. Default 1 s.
     pub interval: Span,
-    /// Time between two probes of a source that no transfer has measured, 1 s to 1 h. Default 10 s.
+    /// Time between two probes of a source that has a `probe`, 1 s to 1 h. Default 10 s.
     pub probe_interval: Span,
     /// What the sampler may cost, as a share of one core, 0.0001 to 0.5; above it slows itself down.
     /// Default 0.01.

@@ -36,7 +36,7 @@ pub struct Source {
     pub retries: u8,
     /// Whether outputs may be published to it. Default false.
     pub writable: bool,
-    /// Path of an object that is asked for to measure its latency. Default: the last one that was fetched.
+    /// Path of an object that is asked for to measure its latency. Default none: transfers alone measure it.
     pub probe: Option<String>,
 }
 

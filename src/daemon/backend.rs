@@ -2,13 +2,15 @@
 
 mod cache;
 mod groups;
+mod metrics;
+mod moment;
 mod outside;
 mod recurring;
 mod show;
 mod tasks;
 mod why;
 
-use super::diary::{self, Follow};
+use super::diary::{self, Follow, Naming};
 use super::record::Names;
 use super::wiring::House;
 use crate::api::backend::{Backend, LogPart};
@@ -112,16 +114,6 @@ impl Hub {
     async fn stored(&self, id: u64) -> Result<Stored, Error> {
         let found = self.read(move |r| r.task(TaskId(id))).await?;
         found.ok_or_else(|| not_found(format!("task {id} does not exist or is past retention")))
-    }
-
-    fn event(&self, e: diary::Entry) -> wire::Event {
-        let (decided, text) = diary::sentence(
-            &e.decision.what,
-            |t| self.names.catalogue.name(t).to_owned(),
-            |w| self.worker_name(w),
-            |c| self.cache_name(c),
-        );
-        wire::Event { seq: e.seq, at_s: e.decision.at.as_s(), decided: decided.to_owned(), text }
     }
 }
 
@@ -242,6 +234,15 @@ impl Backend for Hub {
     async fn heatmap(&self, query: wire::HeatmapQuery) -> Result<Heatmap, Error> {
         self.draw_heatmap(query).await
     }
+    async fn series(&self, query: wire::SeriesQuery) -> Result<Vec<wire::Series>, Error> {
+        self.show_series(query).await
+    }
+    async fn now(&self, query: wire::NowQuery) -> Result<wire::Now, Error> {
+        self.show_now(query).await
+    }
+    async fn metrics(&self) -> Result<String, Error> {
+        self.render_metrics().await
+    }
     async fn savings(&self) -> Result<wire::Savings, Error> {
         self.show_savings().await
     }
@@ -281,11 +282,12 @@ impl Backend for Hub {
         follow: bool,
     ) -> Result<BoxStream<'static, wire::Event>, Error> {
         let (past, live) = self.house.diary.send(Follow { from }).await.map_err(gone)?;
-        let past: Vec<wire::Event> = past.into_iter().map(|e| self.event(e)).collect();
-        if !follow {
-            return Ok(stream::iter(past).boxed());
-        }
         let (names, config) = (self.names.clone(), self.config.clone());
+        let shown = move |e: diary::Entry| Naming { names: &names, config: &config }.event(&e);
+        let past = stream::iter(past);
+        if !follow {
+            return Ok(past.map(shown).boxed());
+        }
         let live = stream::unfold(live, |mut live| async move {
             loop {
                 match live.recv().await {
@@ -296,14 +298,6 @@ impl Backend for Hub {
                 }
             }
         });
-        let live = live.map(move |e| {
-            let worker = |w: WorkerId| names.workers.name(w).map_or_else(String::new, |n| n.to_string());
-            let cache =
-                |c: CacheId| config.caches.get(usize::from(c.0)).map_or_else(String::new, |c| c.name.clone());
-            let type_name = |t| names.catalogue.name(t).to_owned();
-            let (decided, text) = diary::sentence(&e.decision.what, type_name, worker, cache);
-            wire::Event { seq: e.seq, at_s: e.decision.at.as_s(), decided: decided.to_owned(), text }
-        });
-        Ok(stream::iter(past).chain(live).boxed())
+        Ok(past.chain(live).map(shown).boxed())
     }
 }

@@ -10,11 +10,13 @@ use crate::message::{Attached, Fact};
 use crate::monitor::actor::MonitorActor;
 use crate::predict::actor::PredictActor;
 use crate::prefetch::actor::PrefetchActor;
+use crate::slow::Slow;
 use crate::store::state;
 use crate::task::{Catalogue, Places};
 use crate::time::{Clock, Span};
 use crate::worker::actor::ProfileKeeper;
 use crate::worker::attempt::Shared;
+use crate::worker::children::InFolders;
 use crate::worker::folder::WorkRoot;
 use crate::worker::inputs::Links;
 use crate::worker::outside_actor::{Begin, OutsideActor, SessionId};
@@ -124,18 +126,17 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// What the attempts of one worker share.
-    pub fn shared(
+    /// Where one worker's children run.
+    pub fn folders(
         &self,
         id: WorkerId,
         name: &str,
         cache_id: CacheId,
         argv_prefix: Vec<String>,
         bounds: Bounds,
-    ) -> Shared {
-        let cache = &self.caches[usize::from(cache_id.0)];
+    ) -> Arc<InFolders> {
         let record = &self.config.record;
-        Shared {
+        Arc::new(InFolders {
             id,
             name: name.to_owned(),
             cache_id,
@@ -152,10 +153,22 @@ impl Parts {
             log_cap_bytes: record.log_cap_bytes,
             keep_failed_work: record.keep_failed_work > Span::ZERO,
             keep_done_work: record.keep_work > Span::ZERO,
-            clock: self.clock,
-            cache: (cache.clone().recipient(), cache.clone().recipient()),
-            prefetch: (self.prefetch.clone().recipient(), self.prefetch.clone().recipient()),
+            publish: self.prefetch.clone().recipient(),
             monitor: self.monitor.clone().recipient(),
+        })
+    }
+
+    /// What the attempts of one worker share.
+    pub fn shared(&self, folders: &Arc<InFolders>) -> Shared {
+        let cache = &self.caches[usize::from(folders.cache_id.0)];
+        Shared {
+            id: folders.id,
+            cache_id: folders.cache_id,
+            clock: self.clock,
+            children: folders.clone(),
+            cache: (cache.clone().recipient(), cache.clone().recipient()),
+            prefetch: self.prefetch.clone().recipient(),
+            slow: Slow::Beside,
         }
     }
 
@@ -279,11 +292,12 @@ impl Crew {
     fn start(&self, id: WorkerId, order: &Order) -> Addr<OutsideActor> {
         let parts = &self.parts;
         let profile = self.profiles.get(&id).cloned().unwrap_or_default();
-        let shared = parts.shared(id, &order.name, order.cache, Vec::new(), Bounds::default());
+        let folders = parts.folders(id, &order.name, order.cache, Vec::new(), Bounds::default());
+        let shared = parts.shared(&folders);
         let roster = parts.roster.clone().recipient();
         let keeper = parts.profile_keeper(&order.name);
         let dispatch = self.dispatch.clone().recipient();
-        OutsideActor::new(shared, dispatch, profile, parts.smoothing, roster, keeper).start()
+        OutsideActor::new(shared, folders, dispatch, profile, parts.smoothing, roster, keeper).start()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 /// How long puts may wait for their flush: what a kill costs of profiles and indices.
-const FLUSH_EVERY: Span = Span::from_ms(500);
+const FLUSH_EVERY: Span = Span::from_ms(200);
 /// Puts that may wait for the thread. It is quick; a full queue drops the put, and says so.
 const QUEUE: usize = 16_384;
 

@@ -2,16 +2,19 @@
 
 pub mod backend;
 mod crew;
-mod diary;
+pub(crate) mod diary;
+#[cfg(test)]
+mod heat_tests;
 mod keep;
 mod kept;
 mod lock;
 mod log;
+mod played;
 mod record;
 mod serve;
 mod setup;
 mod upkeep;
-mod wiring;
+pub(crate) mod wiring;
 
 pub use lock::{Lock, LockError};
 pub use serve::{Overrides, serve};

@@ -101,6 +101,7 @@ async fn run(config: Arc<Config>, lock: Lock) -> anyhow::Result<()> {
 
     let stop = CancellationToken::new();
     let listener = listen(&config)?;
+    let loopback = loopback(&config)?;
     let socket = listener.socket();
     let side = actix::Arbiter::new();
     let crew = actix::Arbiter::new();
@@ -129,7 +130,12 @@ async fn run(config: Arc<Config>, lock: Lock) -> anyhow::Result<()> {
         damage,
         stop.clone(),
     );
-    let server = tokio::spawn(api::serve(listener, Arc::new(hub), api::Settings::default(), stop.clone()));
+    let hub: Arc<dyn api::Backend> = Arc::new(hub);
+    if let Some(port) = loopback {
+        // Who looks on does not get in the way of those who submit.
+        side.spawn(api::loopback::serve(port, hub.clone(), api::Settings::default(), stop.clone()));
+    }
+    let server = tokio::spawn(api::serve(listener, hub, api::Settings::default(), stop.clone()));
     super::upkeep::start(&config, &house, &names, sources, logs, clock, stop.clone());
     watch_helper(helper_tx.clone(), &lock, clock, stop.clone());
     ready(&config, started, learned, opened.live);
@@ -183,6 +189,17 @@ fn listen(config: &Config) -> anyhow::Result<api::Listener> {
     let d = &config.daemon;
     let place = api::Place { path: d.socket.clone(), mode: d.socket_mode, group: d.socket_group.clone() };
     Ok(api::Listener::bind(&place)?)
+}
+
+/// The port of the dashboard, if one is configured.
+fn loopback(config: &Config) -> anyhow::Result<Option<api::loopback::Loopback>> {
+    let Some(address) = config.daemon.listen else { return Ok(None) };
+    let path = config.daemon.state_dir.join("dashboard.token");
+    let token = if config.daemon.listen_token { Some(api::loopback::token(&path)?) } else { None };
+    let port = api::loopback::Loopback::bind(address, token)
+        .with_context(|| format!("listen on {address} (`daemon.listen`)"))?;
+    tracing::info!(address = %port.address(), token = %path.display(), "dashboard and metrics, read-only");
+    Ok(Some(port))
 }
 
 /// Tells systemd, if it listens.

@@ -133,7 +133,7 @@ pub fn setup(
             io: p.io,
             net: p.net,
         },
-        monitor: monitor(&config, state, damage)?,
+        monitor: monitor(&config, state)?,
         predict: predict(&config, names, state, damage)?,
         agenda: Agenda::new(staging(&config.staging), places.clone(), names.catalogue.clone()),
         flights: Flights::new(Budget { bytes_per_s: f64::INFINITY, connections: config.staging.connections }),
@@ -273,7 +273,7 @@ fn bounds(w: &config::Worker) -> Bounds {
     Bounds { nice: (w.nice != 0).then_some(w.nice), ..Bounds::default() }
 }
 
-fn worker_spec(i: usize, w: &config::Worker) -> dispatch::WorkerSpec {
+pub(super) fn worker_spec(i: usize, w: &config::Worker) -> dispatch::WorkerSpec {
     dispatch::WorkerSpec {
         id: WorkerId(i as u16),
         name: w.name.clone(),
@@ -286,7 +286,7 @@ fn worker_spec(i: usize, w: &config::Worker) -> dispatch::WorkerSpec {
     }
 }
 
-fn dispatch_settings(d: &config::Dispatch) -> dispatch::Settings {
+pub(super) fn dispatch_settings(d: &config::Dispatch) -> dispatch::Settings {
     dispatch::Settings {
         policy: match d.policy {
             config::Policy::Affinity => dispatch::Policy::Affinity,
@@ -308,7 +308,7 @@ fn dispatch_settings(d: &config::Dispatch) -> dispatch::Settings {
     }
 }
 
-fn staging(s: &config::Staging) -> agenda::Settings {
+pub(super) fn staging(s: &config::Staging) -> agenda::Settings {
     agenda::Settings {
         mode: match s.mode {
             config::StagingMode::On => agenda::Mode::On,
@@ -324,10 +324,11 @@ fn staging(s: &config::Staging) -> agenda::Settings {
     }
 }
 
-fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::Result<Monitor> {
+/// What the monitor is told.
+pub(super) fn monitor_settings(config: &Config) -> monitor::Settings {
     let m = &config.monitor;
     let per_s = |b: Option<u64>| b.map(|b| b as f64);
-    let settings = monitor::Settings {
+    monitor::Settings {
         interval: m.interval,
         budget: m.budget,
         workers: config
@@ -341,6 +342,7 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
                     ..monitor::Capacity::default()
                 },
                 on_host: true,
+                near: w.near.clone(),
             })
             .collect(),
         cells: config
@@ -370,8 +372,11 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
             ..monitor::Layout::default()
         },
         ..monitor::Settings::default()
-    };
-    let mut monitor = Monitor::new(settings)?;
+    }
+}
+
+fn monitor(config: &Config, state: &State) -> anyhow::Result<Monitor> {
+    let mut monitor = Monitor::new(monitor_settings(config))?;
     let mut blocks: Vec<(String, Vec<u8>)> = Vec::new();
     let tree = state.tree(state::SERIES)?;
     tree.scan_bytes(b"", |key, bytes| {
@@ -381,7 +386,6 @@ fn monitor(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::
         tracing::debug!(%name, %error, "a block of a series was dropped");
         tree.remove(name.as_bytes())?;
     }
-    let _ = damage;
     Ok(monitor)
 }
 

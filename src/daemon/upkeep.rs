@@ -1,14 +1,18 @@
-//! What has to be done from time to time: retention, probes, the watchdog.
+//! What has to be done from time to time: retention, probes, occupancy, the watchdog.
 
 use super::record::Names;
 use super::wiring::House;
 use crate::config::Config;
 use crate::dispatch::actor::{self, Forget};
-use crate::flow::SourceId;
-use crate::monitor::actor::Probed;
+use crate::flow::{Place, SourceId};
+use crate::monitor::actor::{Occupied, Probed};
+use crate::monitor::{Occupancy, Saved};
+use crate::prefetch::control::Verdict;
 use crate::prefetch::source::Source;
 use crate::store::Reader;
+use crate::task::Places;
 use crate::time::{Clock, Span, Time};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -37,7 +41,41 @@ pub fn start(
             tokio::spawn(probe(SourceId(i as u16), source, path, every, house.clone(), clock, stop.clone()));
         }
     }
+    let places = Arc::new(config.places());
+    tokio::spawn(occupancy(config.monitor.interval, places, house.clone(), stop.clone()));
     watchdog(house.clone(), stop);
+}
+
+/// Tells the monitor what waits for each shard and moves out of it, and what staging has saved. Those asked keep
+/// counts of their own, so asking costs as much as there are busy shards and transfers.
+async fn occupancy(every: Span, places: Arc<Places>, house: House, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let queued = actor::look(&house.dispatch, |d, _| d.queued_by_place()).await;
+        let moving = crate::prefetch::actor::look(&house.prefetch, move |agenda, flights, _| {
+            let keys = flights.keys().map(|k| k.object.clone()).collect::<Vec<_>>();
+            (keys, agenda.ledger().total().hidden_s, agenda.trial().verdict())
+        });
+        let (Ok(queued), Ok((moving, hidden_s, verdict))) = (queued, moving.await) else { return };
+        let (per_demand_s, interval_s) = match verdict {
+            Verdict::NotYetKnown { interval_s, .. } => (None, interval_s),
+            Verdict::Known { saved_s, interval_s } => (Some(saved_s), Some(interval_s)),
+        };
+        let mut all: BTreeMap<Place, Occupancy> = BTreeMap::new();
+        for (place, count) in queued {
+            all.entry(place).or_default().queued += count;
+        }
+        for place in moving.iter().filter_map(|object| places.of(object)) {
+            all.entry(place).or_default().transfers += 1;
+        }
+        // Who has no room gets the next one, which replaces this one.
+        let _ = house
+            .monitor
+            .try_send(Occupied(all.into_iter().collect(), Saved { hidden_s, per_demand_s, interval_s }));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every.to_std()) => {}
+        }
+    }
 }
 
 /// Asks a source for one object's size, to know its latency when nobody else asks.

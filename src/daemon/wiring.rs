@@ -7,6 +7,7 @@
 use super::crew::{self, Crew, Parts};
 use super::diary::Diary;
 use super::keep::Keeper;
+use super::played::Played;
 use super::record::{Found, Names};
 use super::setup::Setup;
 use crate::cache::actor::{CacheActor, IndexChange};
@@ -14,9 +15,14 @@ use crate::dispatch::actor::{DispatchActor, Peers as DispatchPeers, Recorder, Wo
 use crate::dispatch::{Dispatch, Step};
 use crate::flow::{CacheId, WorkerId};
 use crate::monitor::actor::MonitorActor;
+use crate::monitor::sample::Sampler;
 use crate::predict::actor::PredictActor;
 use crate::predict::objects::actor::ObjectsActor;
 use crate::prefetch::actor::{Peers as PrefetchPeers, PrefetchActor};
+use crate::prefetch::carry::Network;
+use crate::prefetch::core::Prefetch;
+use crate::prefetch::flights::{Retry, SourceLimits};
+use crate::slow::Slow;
 use crate::store::{Record, state};
 use crate::time::Clock;
 use crate::worker::actor::WorkerActor;
@@ -51,6 +57,8 @@ pub struct House {
     pub diary: Addr<Diary>,
     /// Outside workers.
     pub crew: Arc<Crew>,
+    /// The latest attempts.
+    pub played: Addr<Played>,
 }
 
 /// What the wiring is given besides the set-up.
@@ -100,15 +108,20 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let Given { clock, names, record, found, ended, epoch, next, keeper, helper, can_mount } = given;
 
     let diary = Diary::start_in_arbiter(side, |_| Diary::default());
+    let played = Played::start_in_arbiter(side, |_| Played::default());
     let (dispatch, give_dispatch) =
         promise(&here, move |(core, record, peers, names): (Dispatch, Record, DispatchPeers, Names)| {
             DispatchActor::new(core, clock, recorder(record, names), peers, Box::new(fatal))
         });
     let (prefetch, give_prefetch) =
-        promise(side, move |(peers, flights, agenda)| PrefetchActor::new(peers, clock, flights, agenda));
+        promise(side, move |(peers, core)| PrefetchActor::new(peers, clock, core));
     let (monitor, give_monitor) = promise(side, {
         let keeper = keeper.clone();
-        move |(core, told)| MonitorActor::new(core, clock, told, series_keeper(keeper))
+        let world = (names.catalogue.clone(), setup.places.clone());
+        move |(core, told)| {
+            let counters = Box::new(Sampler::default());
+            MonitorActor::new(core, clock, counters, told, series_keeper(keeper), world, Slow::Beside)
+        }
     });
     let (predict, give_predict) = promise(side, {
         let keeper = keeper.clone();
@@ -144,6 +157,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
                     clock,
                     index_keeper(keeper, tree),
                     told,
+                    Slow::Beside,
                 )
             })
         })
@@ -173,7 +187,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let mut workers = Vec::new();
     let mut profiles = setup.profiles.into_iter();
     for ((i, w), bounds) in setup.config.workers.iter().enumerate().zip(setup.bounds) {
-        let shared = parts.shared(WorkerId(i as u16), &w.name, w.cache, w.argv_prefix.clone(), bounds);
+        let id = WorkerId(i as u16);
+        let shared = parts.shared(&parts.folders(id, &w.name, w.cache, w.argv_prefix.clone(), bounds));
         let (slots, smoothing) = (w.slots, setup.smoothing);
         let told = roster.clone().recipient();
         let (parts, name) = (parts.clone(), w.name.clone());
@@ -187,13 +202,26 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         setup.monitor,
         vec![dispatch.clone().recipient(), predict.clone().recipient(), prefetch.clone().recipient()],
     ));
-    give_predict((setup.predict, vec![prefetch.clone().recipient()]));
+    give_predict((setup.predict, vec![prefetch.clone().recipient(), monitor.clone().recipient()]));
+    let limits = setup.sources.iter().map(|s| SourceLimits {
+        connections: s.settings().connections,
+        bytes_per_s: s.settings().bytes_per_s.map(|b| b as f64),
+        retry: Retry::default(),
+    });
+    let core = Prefetch::new(
+        setup.flights,
+        setup.agenda,
+        names.catalogue.clone(),
+        setup.places.clone(),
+        setup.config.workers.iter().map(|w| w.cache).collect(),
+        limits,
+        clock.now(),
+    );
     let peers = PrefetchPeers {
+        mover: Arc::new(Network::new(&setup.sources, clock)),
         sources: setup.sources,
         caches: caches.iter().map(pool_of).collect(),
-        catalogue: names.catalogue.clone(),
         places: setup.places.clone(),
-        worker_caches: setup.config.workers.iter().map(|w| w.cache).collect(),
         private: setup.private,
         monitor: monitor.clone().recipient(),
         decisions: diary.clone().recipient(),
@@ -202,7 +230,7 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     let expecting = caches.iter().map(|c| c.clone().recipient()).collect();
     give_objects((setup.histories, expecting, prefetch.clone().recipient()));
-    give_prefetch((peers, setup.flights, setup.agenda));
+    give_prefetch((peers, core));
 
     let mut core =
         Dispatch::new(setup.dispatch, names.catalogue.clone(), setup.places, setup.worker_specs, epoch);
@@ -222,13 +250,19 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     };
     let mut worker_peers: Vec<WorkerPeer> = workers.iter().map(here).collect();
     worker_peers.resize_with(core.specs().len(), || WorkerPeer::Away);
+    let learned = vec![
+        predict.clone().recipient(),
+        prefetch.clone().recipient(),
+        monitor.clone().recipient(),
+        played.clone().recipient(),
+    ];
     let dispatch_peers = DispatchPeers {
         workers: worker_peers,
         // Who stages hears of a task first: then its forecast, which speaks of what comes after it.
         arrived: vec![prefetch.clone().recipient(), predict.clone().recipient()],
-        plan: vec![prefetch.clone().recipient()],
+        plan: vec![prefetch.clone().recipient(), monitor.clone().recipient()],
         writing: vec![prefetch.clone().recipient()],
-        learned: vec![predict.clone().recipient(), prefetch.clone().recipient(), monitor.clone().recipient()],
+        learned,
         decisions: vec![diary.clone().recipient()],
     };
     let profiles = profiles.enumerate().map(|(i, p)| (WorkerId((workers.len() + i) as u16), p)).collect();
@@ -236,10 +270,11 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");
     let crew = Arc::new(outside);
-    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary, crew }
+    House { dispatch, workers, caches, monitor, predict, objects, prefetch, roster, diary, played, crew }
 }
 
-fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
+/// A pool, as the prefetcher talks to it.
+pub fn pool_of(cache: &Addr<CacheActor>) -> crate::prefetch::Pool {
     crate::prefetch::Pool {
         reserve: cache.clone().recipient(),
         commit: cache.clone().recipient(),

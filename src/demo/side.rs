@@ -10,9 +10,10 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 /// Most tasks in one request.
 const SUBMITS: usize = 250;
-/// How often the daemon is asked how many tasks have ended. Asking costs it processor time that the tasks would
-/// have, so it is asked one small question, and for the tasks themselves only when all have ended.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the daemon is asked how many tasks have ended: seldom while tasks are still to come, often at the
+/// end. Asking costs it processor time that the tasks would have, so it is asked one small question, and for the
+/// tasks themselves only when all have ended.
+const TICKS: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(100)];
 /// If no task ends for so long, none will.
 const STALLED: Duration = Duration::from_secs(60);
 
@@ -42,7 +43,7 @@ async fn drive(
 ) -> anyhow::Result<Vec<u64>> {
     let start = Instant::now();
     let mut numbers: Vec<u64> = Vec::with_capacity(arrivals.len());
-    let (mut ended, mut last_end, mut tick) = (0, start, start + TICK);
+    let (mut ended, mut last_end, mut tick) = (0, start, start + TICKS[0]);
     while ended < arrivals.len() {
         let next = arrivals.get(numbers.len()).map_or(tick, |a| (start + a.at.to_std()).min(tick));
         sleep_until(next).await;
@@ -53,7 +54,7 @@ async fn drive(
         if Instant::now() < tick {
             continue;
         }
-        tick = Instant::now() + TICK;
+        tick = Instant::now() + TICKS[usize::from(numbers.len() == arrivals.len())];
         let unfinished: usize = client.health().await?.tasks.values().sum();
         let now_ended = numbers.len().saturating_sub(unfinished);
         if now_ended > ended || numbers.len() < arrivals.len() {
@@ -88,7 +89,7 @@ async fn record(client: &Client, numbers: &[u64]) -> anyhow::Result<Vec<Task>> {
             return Ok(tasks);
         }
         // The queue knows of an end a moment before the record can be read.
-        sleep(TICK / 10).await;
+        sleep(TICKS[1] / 10).await;
     }
     bail!("the daemon's record lacks the end of a task that has ended")
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// How often delayed tasks and waits for better workers are looked at.
-const TICK: Span = Span::from_ms(20);
+pub const TICK: Span = Span::from_ms(20);
 /// Messages that may wait for this actor; senders of facts count what does not fit.
 const MAILBOX: usize = 4_096;
 
@@ -255,7 +255,7 @@ impl DispatchActor {
             for action in step.actions {
                 self.carry_out(action, &mut news, ctx);
             }
-            self.tell(news, ctx);
+            self.tell(news);
             if let Some(reply) = step.reply {
                 reply();
             }
@@ -279,14 +279,14 @@ impl DispatchActor {
             Action::Stop { worker, task, token } => {
                 // A worker whose mailbox is full gets the order when it has room.
                 if let Some(stop) = self.peers.workers[usize::from(worker.0)].stop() {
-                    ctx.spawn(stop.send(Stop { task, token }).into_actor(self).map(|_, _, _| ()));
+                    see_to_it(stop.send(Stop { task, token }));
                 }
             }
             Action::Arrived(a) => news.arrived.push(a),
             Action::Writing(w) => {
                 // Not a fact that may be missed: a stale copy could be read. The mailbox takes it in order.
                 for p in &self.peers.writing {
-                    ctx.spawn(p.send(Fact(w.clone())).into_actor(self).map(|_, _, _| ()));
+                    see_to_it(p.send(Fact(w.clone())));
                 }
             }
             Action::Learn { outcome, seq } => news.lessons.push(Lesson { outcome, seq }),
@@ -300,11 +300,11 @@ impl DispatchActor {
     }
 
     /// Sends what a step has to tell.
-    fn tell(&mut self, news: News, ctx: &mut Context<Self>) {
+    fn tell(&mut self, news: News) {
         let News { arrived, decisions, lessons, given } = news;
         for (worker, attempts) in given {
             if let WorkerPeer::Outside(peer) = &self.peers.workers[usize::from(worker.0)] {
-                ctx.spawn(peer.give.send(Give(attempts)).into_actor(self).map(|_, _, _| ()));
+                see_to_it(peer.give.send(Give(attempts)));
             }
         }
         if !arrived.is_empty() {
@@ -316,7 +316,7 @@ impl DispatchActor {
             let ran: std::collections::BTreeSet<_> = learned.0.iter().map(|l| l.outcome.worker).collect();
             let ran = ran.iter().filter_map(|w| self.peers.workers.get(usize::from(w.0))?.learned());
             for p in ran.chain(&self.peers.learned) {
-                ctx.spawn(p.send(learned.clone()).into_actor(self).map(|_, _, _| ()));
+                see_to_it(p.send(learned.clone()));
             }
         }
         if !decisions.is_empty() {
@@ -341,15 +341,13 @@ impl DispatchActor {
             return;
         };
         let reply = assign.send(attempt);
-        let ended = reply.into_actor(self).map(move |reply, actor, ctx| {
-            let now = actor.clock.now();
+        let (addr, clock) = (ctx.address(), self.clock);
+        // The end comes back as a message, so that attempts are taken in the order in which they ended.
+        actix_rt::spawn(async move {
             // A worker that died takes its attempt with it; the supervisor has ended the child by then.
-            let outcome = reply.unwrap_or(Outcome { ended: now, ..lost });
-            if let Some(step) = actor.core.ended(now, Arc::new(outcome)) {
-                actor.step(step, None, ctx);
-            }
+            let outcome = reply.await.unwrap_or_else(|_| Outcome { ended: clock.now(), ..lost });
+            let _ = addr.send(Ended(outcome)).await;
         });
-        ctx.spawn(ended);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -360,6 +358,11 @@ impl DispatchActor {
             tell(&self.peers.plan, Fact(plan), &mut self.dropped);
         }
     }
+}
+
+/// Waits for room in a mailbox beside the actor; what is answered does not matter.
+fn see_to_it<T>(sent: impl Future<Output = T> + 'static) {
+    actix_rt::spawn(async move { _ = sent.await });
 }
 
 /// What is known of an attempt whose worker never answered.
@@ -414,6 +417,20 @@ impl Handler<Submit> for DispatchActor {
             let _ = rx.await;
             answers
         })
+    }
+}
+
+/// An attempt has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ended(Outcome);
+
+impl Handler<Ended> for DispatchActor {
+    type Result = ();
+    fn handle(&mut self, msg: Ended, ctx: &mut Context<Self>) {
+        if let Some(step) = self.core.ended(self.clock.now(), Arc::new(msg.0)) {
+            self.step(step, None, ctx);
+        }
     }
 }
 

@@ -458,6 +458,11 @@ impl Dispatch {
         (0..self.workers.len()).map(|w| self.admission.running(WorkerId(w as u16)) as usize).sum()
     }
 
+    /// How many ready tasks have their first input at each cell and shard.
+    pub fn queued_by_place(&self) -> Vec<(crate::flow::Place, u32)> {
+        self.queue.by_place().collect()
+    }
+
     /// Forgets ended tasks that retention removed from the record.
     pub fn forget(&mut self, tasks: &[(TaskId, TypeId, Option<Arc<str>>)]) {
         for (id, task_type, key) in tasks {

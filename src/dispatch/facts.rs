@@ -181,6 +181,17 @@ impl Dispatch {
         self.queue.next_due()
     }
 
+    /// Whether a ready task and a free slot wait for nothing but time: then a tick may start something.
+    pub fn waits_for_time(&self) -> bool {
+        let mut workers = (0..self.workers.len()).map(|w| WorkerId(w as u16));
+        self.queue.ready_len() > 0 && workers.any(|w| self.admission.free_slots(w) > 0)
+    }
+
+    /// How many tasks have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// The monitor's heat, replaced whole.
     pub fn heated(&mut self, heat: Heat) {
         self.heat = heat;

@@ -75,6 +75,11 @@ impl Lanes {
         self.heads.get(&group).into_iter().flat_map(move |h| h.range((from, least)..).copied())
     }
 
+    /// The heads of all lanes.
+    pub fn all_heads(&self) -> impl Iterator<Item = (Order, Lane)> {
+        self.heads.values().flatten().copied()
+    }
+
     /// The first task of a lane.
     pub fn head(&self, lane: Lane) -> Option<Order> {
         self.tasks.get(&lane)?.first().copied()

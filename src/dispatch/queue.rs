@@ -6,7 +6,7 @@
 //! O(log n) of what waits, plus the number of objects of the task at hand; nothing ever walks the queue.
 
 use super::lanes::{Lane, Lanes};
-use crate::flow::{CacheId, Map, ObjectName, TaskId, TypeId};
+use crate::flow::{CacheId, Map, ObjectName, Place, TaskId, TypeId};
 use crate::task::{Priority, Task};
 use crate::time::Time;
 use std::cmp::Reverse;
@@ -110,6 +110,8 @@ pub struct Queue {
     /// Who waits for a task.
     dependents: Map<TaskId, BTreeSet<TaskId>>,
     ready_count: usize,
+    /// Ready tasks by the cell and shard of their first input.
+    by_place: BTreeMap<Place, u32>,
 }
 
 impl Queue {
@@ -119,6 +121,9 @@ impl Queue {
         assert!(new, "task {} is ready twice", task.id);
         self.ready_count += 1;
         *self.of_type.entry(lane.task_type).or_default() += 1;
+        if let Some(place) = task.place {
+            *self.by_place.entry(place).or_default() += 1;
+        }
         for object in distinct(task) {
             match self.readers.get_mut(object) {
                 Some(readers) => readers.add(order, lane),
@@ -141,6 +146,13 @@ impl Queue {
         *left -= 1;
         if *left == 0 {
             self.of_type.remove(&lane.task_type);
+        }
+        if let Some(place) = task.place {
+            let count = self.by_place.get_mut(&place).expect("every ready task is counted at its place");
+            *count -= 1;
+            if *count == 0 {
+                self.by_place.remove(&place);
+            }
         }
         for object in distinct(task) {
             let readers = self.readers.get_mut(object).expect("every ready task is indexed by its inputs");
@@ -204,6 +216,20 @@ impl Queue {
         self.ready_count
     }
 
+    /// How many are ready of each type, with the first of them.
+    pub fn by_type(&self) -> impl Iterator<Item = (TypeId, usize, Order)> {
+        let mut first: BTreeMap<TypeId, Order> = BTreeMap::new();
+        for (order, lane) in self.ready.all_heads() {
+            first.entry(lane.task_type).and_modify(|o| *o = order.min(*o)).or_insert(order);
+        }
+        first.into_iter().map(|(t, order)| (t, self.ready_of(t) as usize, order))
+    }
+
+    /// How many ready tasks have their first input at each cell and shard; none where there are none.
+    pub fn by_place(&self) -> impl Iterator<Item = (Place, u32)> {
+        self.by_place.iter().map(|(place, count)| (*place, *count))
+    }
+
     /// Adds a delayed task.
     pub fn delay(&mut self, task: TaskId, until: Time) {
         self.delayed.insert((until, task));
@@ -224,6 +250,11 @@ impl Queue {
     /// When the next delayed task is due.
     pub fn next_due(&self) -> Option<Time> {
         self.delayed.first().map(|(t, _)| *t)
+    }
+
+    /// How many are delayed.
+    pub fn delayed_len(&self) -> usize {
+        self.delayed.len()
     }
 
     /// Delayed tasks, soonest first.
@@ -284,8 +315,10 @@ impl Queue {
     pub fn assert_invariants<'a>(&self, ready: impl Iterator<Item = (&'a Task, Lane, Order)>) {
         let mut count = 0;
         let mut of_type: Map<TypeId, u32> = Map::default();
+        let mut placed = 0;
         for (task, lane, order) in ready {
             count += 1;
+            placed += u32::from(task.place.is_some());
             *of_type.entry(task.task_type).or_default() += 1;
             assert!(self.ready.contains(lane, order));
             for (cache, objects) in &self.present {
@@ -298,6 +331,7 @@ impl Queue {
         }
         assert_eq!(count, self.ready_count);
         assert_eq!(count, self.ready.len());
+        assert_eq!(placed, self.by_place.values().sum::<u32>());
         assert_eq!(of_type, self.of_type);
         self.ready.assert_invariants();
         for l in self.local.values() {

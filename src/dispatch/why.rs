@@ -2,7 +2,7 @@
 
 use super::core::Dispatch;
 use super::score::{age, fit};
-use crate::flow::{Factors, TaskId, Token, WorkerId};
+use crate::flow::{Factors, TaskId, Token, TypeId, WorkerId};
 use crate::task::{Priority, State, Task, WaitingFor};
 use crate::time::{Span, Time};
 use std::sync::Arc;
@@ -92,6 +92,18 @@ impl Dispatch {
             State::Queued => Some(self.reason(now, &e.task, e.lane())),
             _ => None,
         }
+    }
+
+    /// Ready tasks by type, most first, at most `limit` types, with what the first of each waits for.
+    pub fn waiting_lines(&self, now: Time, limit: usize) -> Vec<(TypeId, usize, WaitingFor)> {
+        let mut lines: Vec<_> = self.queue.by_type().collect();
+        lines.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        lines.truncate(limit);
+        let reason = |(t, count, (_, id))| {
+            let e = self.tasks.get(&id)?;
+            Some((t, count, self.reason(now, &e.task, e.lane())))
+        };
+        lines.into_iter().filter_map(reason).collect()
     }
 
     /// Unfinished tasks that `keep` accepts, newest first, at most `limit`.

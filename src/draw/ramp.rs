@@ -68,7 +68,7 @@ impl Theme {
     }
 
     /// The colour of a level, 0 to [`LEVELS`] − 1; larger ones are drawn as the last.
-    pub(super) fn colour(self, level: usize) -> Rgb {
+    pub fn colour(self, level: usize) -> Rgb {
         let stops = match self {
             Theme::Light => &LIGHT,
             Theme::Dark => &DARK,
@@ -82,7 +82,7 @@ impl Theme {
     /// The colour among xterm's 256 (its cube and its greys; the first 16 are the user's own), as its number
     /// and itself. The tables are the ten numbers nearest in OKLab, lightness counted double, among those
     /// that keep the order for every eye of the test below; the plain nearest ones do not.
-    pub(super) fn colour_256(self, level: usize) -> (u8, Rgb) {
+    pub fn colour_256(self, level: usize) -> (u8, Rgb) {
         let numbers = match self {
             Theme::Light => [255, 254, 151, 250, 108, 245, 30, 24, 238, 236],
             Theme::Dark => [235, 236, 238, 23, 241, 30, 36, 143, 150, 222],

@@ -1,18 +1,23 @@
 //! The actor that owns the monitor.
 //!
-//! - **Told by** workers ([`Began`]), the prefetcher ([`Transferred`]), dispatch ([`Learned`]), and by its own
-//!   sampling rounds.
+//! - **Told by** workers ([`Began`]), the prefetcher ([`Transferred`]), dispatch ([`Learned`], [`Plan`]), the
+//!   predictor ([`Foreseen`]), the pump of occupancy ([`Occupied`]), and by its own sampling rounds.
 //! - **Tells** dispatch, predictor and prefetcher the [`Heat`], once a round.
 //! - Sampling reads files: it runs on the blocking pool, and its cost is measured and limited.
 //! - **After it stops**: the series on disk end with the last block that was kept.
 
 use super::sample::{Sampler, thread_cpu};
-use super::{Capacity, GroupSample, HostSample, Monitor, Running, Transfer, WorkerInfo};
-use crate::flow::{Heat, Map, Place, SourceId, TaskId};
-use crate::message::{Attached, Began, Fact, Learned, RoundTrip, Transferred};
+use super::{
+    Ahead, Capacity, GroupSample, HostSample, Monitor, Occupancy, Running, Saved, Transfer, WorkerInfo,
+};
+use crate::flow::{Heat, Map, Place, Plan, SourceId, TaskId};
+use crate::message::{Attached, Began, Fact, Foreseen, Learned, RoundTrip, Transferred};
+use crate::slow::Slow;
+use crate::task::{Catalogue, Places, derived_inputs};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Messages that may wait.
@@ -28,6 +33,12 @@ pub type SeriesKeeper = Box<dyn FnMut(Vec<(String, Vec<u8>)>, Vec<String>)>;
 #[rtype(result = "()")]
 pub struct Probed(pub SourceId, pub Option<Span>);
 
+/// What waits for shards and moves out of them now (shards that are not named have nothing), and what staging
+/// has saved so far.
+#[derive(Message, Clone, Debug)]
+#[rtype(result = "()")]
+pub struct Occupied(pub Vec<(Place, Occupancy)>, pub Saved);
+
 /// A question to the monitor, with the time of asking.
 pub type Question = Box<dyn FnOnce(&Monitor, Time) + Send>;
 
@@ -41,41 +52,73 @@ pub struct Look(pub Question);
 #[rtype(result = "()")]
 pub struct KeepSeries;
 
+/// What one round read.
+pub struct Round {
+    /// The host's counters.
+    pub host: Result<HostSample, super::sample::Error>,
+    /// What process groups have used, by their numbers.
+    pub groups: BTreeMap<u32, GroupSample>,
+    /// Processor time that it took.
+    pub cost: Span,
+}
+
+/// Who reads counters: the kernel's, or in a rehearsal the world's.
+pub trait Counters: Send {
+    /// Reads the host's counters, and those of these process groups.
+    fn read(&mut self, groups: &[u32]) -> Round;
+}
+
+impl Counters for Sampler {
+    fn read(&mut self, groups: &[u32]) -> Round {
+        let before = thread_cpu();
+        let host = self.host();
+        let groups = self.groups(groups);
+        let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
+        Round { host, groups, cost }
+    }
+}
+
 /// The actor.
 pub struct MonitorActor {
     core: Monitor,
     clock: Clock,
-    sampler: Option<Sampler>,
+    /// With its round while there is one.
+    counters: Option<Box<dyn Counters>>,
+    slow: Slow,
     told: Vec<Recipient<Fact<Heat>>>,
     keeper: SeriesKeeper,
+    catalogue: Arc<Catalogue>,
+    objects: Arc<Places>,
+    /// What the last round cost after its files were read: it counts in the next one.
+    own: Span,
     groups: BTreeMap<TaskId, u32>,
     places: Map<TaskId, Option<Place>>,
     kept: Time,
     warned: bool,
 }
 
-/// What one round read.
-struct Round {
-    sampler: Sampler,
-    host: Result<HostSample, super::sample::Error>,
-    groups: BTreeMap<u32, GroupSample>,
-    cost: Span,
-}
-
 impl MonitorActor {
-    /// `told` hear the heat; series that were on disk are in the core already.
+    /// `told` hear the heat; series that were on disk are in the core already. Task types and places tell where
+    /// the load of a forecast falls.
     pub fn new(
         core: Monitor,
         clock: Clock,
+        counters: Box<dyn Counters>,
         told: Vec<Recipient<Fact<Heat>>>,
         keeper: SeriesKeeper,
+        (catalogue, objects): (Arc<Catalogue>, Arc<Places>),
+        slow: Slow,
     ) -> MonitorActor {
         MonitorActor {
             core,
             clock,
-            sampler: Some(Sampler::default()),
+            counters: Some(counters),
+            slow,
             told,
             keeper,
+            catalogue,
+            objects,
+            own: Span::ZERO,
             groups: BTreeMap::new(),
             places: Map::default(),
             kept: clock.now(),
@@ -84,21 +127,21 @@ impl MonitorActor {
     }
 
     fn sample(&mut self, ctx: &mut Context<Self>) {
-        let Some(mut sampler) = self.sampler.take() else { return };
+        let Some(mut counters) = self.counters.take() else { return };
         let groups: Vec<u32> = self.groups.values().copied().collect();
-        let read = tokio::task::spawn_blocking(move || {
-            let before = thread_cpu();
-            let host = sampler.host();
-            let groups = sampler.groups(&groups);
-            let cost = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
-            Round { sampler, host, groups, cost }
+        let read = self.slow.run(move || {
+            let round = counters.read(&groups);
+            (counters, round)
         });
-        ctx.spawn(read.into_actor(self).map(|round, actor, ctx| {
-            let next = match round {
-                Ok(round) => actor.take(round),
+        ctx.spawn(read.into_actor(self).map(|read, actor, ctx| {
+            let next = match read {
+                Ok((counters, round)) => {
+                    actor.counters = Some(counters);
+                    actor.take(round)
+                }
                 Err(error) => {
                     tracing::error!(%error, "a sampling round panicked");
-                    actor.sampler = Some(Sampler::default());
+                    actor.counters = Some(Box::new(Sampler::default()));
                     actor.core.settings().interval
                 }
             };
@@ -107,6 +150,7 @@ impl MonitorActor {
     }
 
     fn take(&mut self, round: Round) -> Span {
+        let before = thread_cpu();
         let now = self.clock.now();
         match round.host {
             Ok(sample) => self.core.host(now, sample),
@@ -121,8 +165,7 @@ impl MonitorActor {
                 self.core.children(now, *task, *sample);
             }
         }
-        self.sampler = Some(round.sampler);
-        let next = self.core.round(now, round.cost);
+        let next = self.core.round(now, round.cost + self.own);
         let heat = self.core.heat(now);
         for p in &self.told {
             // Who has no room gets the next one, which replaces this one.
@@ -131,6 +174,7 @@ impl MonitorActor {
         if now.since(self.kept) >= KEEP_EVERY {
             self.keep();
         }
+        self.own = Span::from_us(thread_cpu().as_us().saturating_sub(before.as_us()));
         next
     }
 
@@ -155,8 +199,9 @@ impl Handler<Began> for MonitorActor {
             self.groups.insert(msg.task, group);
         }
         self.places.insert(msg.task, msg.place);
+        let expected = self.core.usual(msg.task_type);
         let (task, token, worker, place, started) = (msg.task, msg.token, msg.worker, msg.place, msg.started);
-        self.core.running(Running { task, token, worker, place, started, expected: None });
+        self.core.running(Running { task, token, worker, place, started, expected });
     }
 }
 
@@ -176,7 +221,7 @@ impl Handler<Fact<Attached>> for MonitorActor {
     type Result = ();
     fn handle(&mut self, msg: Fact<Attached>, _: &mut Context<Self>) {
         let capacity = Capacity::default();
-        let info = WorkerInfo { name: msg.0.name.to_string(), capacity, on_host: false };
+        let info = WorkerInfo { name: msg.0.name.to_string(), capacity, on_host: false, near: vec![] };
         self.core.attach(msg.0.worker, info);
     }
 }
@@ -195,6 +240,48 @@ impl Handler<Transferred> for MonitorActor {
         let Transferred { source, place, bytes, started, ended, first_byte } = msg;
         let failed = first_byte.is_none();
         self.core.transfer(&Transfer { source, place, bytes, started, ended, first_byte, failed });
+    }
+}
+
+impl Handler<Fact<Plan>> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Plan>, _: &mut Context<Self>) {
+        let ahead = msg.0.next.iter().chain(&msg.0.later).map(|t| Ahead {
+            task_type: t.task_type,
+            worker: Some(t.worker),
+            place: t.inputs.first().and_then(|o| self.objects.of(o)),
+            due: t.due,
+            p: 1.0,
+        });
+        let homes = msg.0.homes.iter().map(|(task_type, worker, _)| (*task_type, *worker)).collect();
+        self.core.planned(ahead.collect(), homes);
+    }
+}
+
+impl Handler<Fact<Foreseen>> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Fact<Foreseen>, _: &mut Context<Self>) {
+        let place = |e: &crate::flow::Expected| {
+            let inputs = derived_inputs(self.catalogue.get(e.task_type), &e.entity, &self.objects);
+            inputs.first().and_then(|o| self.objects.of(o))
+        };
+        let ahead = |e: &crate::flow::Expected| Ahead {
+            task_type: e.task_type,
+            worker: None,
+            place: place(e),
+            due: e.due,
+            p: e.p,
+        };
+        let ahead = msg.0.expected.iter().map(ahead).collect();
+        self.core.foreseen(self.clock.now(), &msg.0.entity, ahead);
+    }
+}
+
+impl Handler<Occupied> for MonitorActor {
+    type Result = ();
+    fn handle(&mut self, msg: Occupied, _: &mut Context<Self>) {
+        self.core.occupied(&msg.0);
+        self.core.saved(msg.1);
     }
 }
 

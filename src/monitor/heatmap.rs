@@ -1,11 +1,10 @@
 //! The heatmap: what the series remember, and behind it what is expected.
 
 use super::core::Monitor;
-use super::heat;
 use super::key::{Grain, Key, Metric, Target};
 use super::load::{Load, expected_rates};
 use crate::draw::{Columns, Heatmap, MAX_COLUMNS, MAX_ROWS, Row, Unit};
-use crate::flow::{Map, PerResource};
+use crate::flow::{self, Map, PerResource};
 use crate::time::{Span, Time};
 use thiserror::Error;
 
@@ -64,7 +63,7 @@ pub enum MapError {
 pub fn kept(by: Grain) -> &'static [Metric] {
     use Metric::{
         Cpu, DiskRead, DiskWrite, Heat, Io, Latency, LatencyP99, Memory, Net, NetReceive, NetSend,
-        PressureCpu, PressureIo, PressureMemory, Queued, Sampler, Transfers,
+        PressureCpu, PressureIo, PressureMemory, Queued, Sampler, Saved, Transfers,
     };
     match by {
         Grain::Host => &[
@@ -81,6 +80,7 @@ pub fn kept(by: Grain) -> &'static [Metric] {
             NetReceive,
             NetSend,
             Sampler,
+            Saved,
         ],
         Grain::Worker => &[Cpu, Memory, Io, Net, Heat, Latency, LatencyP99],
         Grain::Cell => &[Cpu, Memory, Io, Net, Heat, Latency, LatencyP99, Queued, Transfers],
@@ -170,7 +170,8 @@ impl Monitor {
         }
         let from = columns.count;
         let running: Vec<Load> = self.attempts.running().filter_map(Load::rest_of).collect();
-        let loads = self.loads.iter().chain(&running);
+        let ahead: Vec<Load> = self.outlook.loads(columns.time(from), &self.usual).collect();
+        let loads = ahead.iter().chain(&running);
         let rates = expected_rates(loads, columns.time(from), columns.step, ask.forecast);
         for (target, row) in rows {
             let capacity = self.capacity_of(*target);
@@ -180,7 +181,7 @@ impl Monitor {
                 let shares: PerResource = [0, 1, 2, 3].map(|r| {
                     capacity[r].filter(|c| *c > 0.0).map_or(0.0, |c| (rates[r] / c).clamp(0.0, 1.0))
                 });
-                Some(shares.get(metric).copied().unwrap_or_else(|| heat::of_place(&shares)))
+                Some(shares.get(metric).copied().unwrap_or_else(|| flow::busiest(&shares)))
             }));
         }
         columns.count += ask.forecast;
@@ -237,6 +238,10 @@ fn words(metric: Metric) -> &'static str {
         Metric::NetReceive => "network receive",
         Metric::NetSend => "network send",
         Metric::Sampler => "cost of sampling",
+        Metric::Saved => "data wait saved",
+        Metric::Saving => "saving of a demand",
+        Metric::SavingLow => "saving of a demand, at least",
+        Metric::SavingHigh => "saving of a demand, at most",
     }
 }
 
@@ -259,12 +264,12 @@ fn scale_end(unit: Unit, rows: &[Row]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attempts::tests::{at, running, usage};
-    use super::super::core::tests::{GIB, host, monitor, place};
-    use super::super::{Running, Transfer};
+    use super::super::attempts::tests::{at, outcome, running, usage};
+    use super::super::tests::{GIB, host, monitor, place};
+    use super::super::{Ahead, Running, Transfer};
     use super::*;
     use crate::draw::Zone;
-    use crate::flow::{SourceId, WorkerId};
+    use crate::flow::{Outcome, SourceId, TypeId, WorkerId};
 
     fn ask(by: Grain, metric: Metric) -> MapRequest {
         MapRequest { by, metric, from: at(0.0), to: at(600.0), columns: 60, forecast: 0, rows: 100 }
@@ -335,15 +340,13 @@ mod tests {
         let mut monitor = watched();
         let expected = Some(usage(25.0, 50.0, GIB / 2, 0));
         monitor.running(Running { expected, ..running(1, 0, 0, 590.0) });
-        let due = at(620.0);
-        let load = |p| Load {
-            worker: Some(WorkerId(1)),
-            place: Some(place(1, 0)),
-            due,
-            p,
-            usage: usage(10.0, 20.0, 0, 0),
-        };
-        monitor.expect(vec![load(0.5), load(0.25)]);
+        // What tasks of type 7 use is learned from one that has ended, long enough ago to leave no heat.
+        let taught = Outcome { task_type: TypeId(7), ..outcome(9, 1, 0.0, usage(10.0, 20.0, 0, 0)) };
+        monitor.outcome(&taught, None);
+        let place = Some(place(1, 0));
+        let ahead = |p| Ahead { task_type: TypeId(7), worker: None, place, due: at(620.0), p };
+        monitor.planned(vec![], Map::from_iter([(TypeId(7), WorkerId(1))]));
+        monitor.foreseen(at(600.0), &"vol-1".into(), vec![ahead(0.5), ahead(0.25)]);
         let map = monitor.heatmap(&MapRequest { forecast: 4, ..ask(Grain::Worker, Metric::Heat) }).unwrap();
         map.check().unwrap();
         assert_eq!((map.forecast_from, map.columns.count), (Some(60), 64));

@@ -78,6 +78,14 @@ pub enum Metric {
     NetSend,
     /// What sampling costs, as a share of one processor.
     Sampler,
+    /// Seconds of data wait that staging has hidden so far, by the ledger.
+    Saved,
+    /// Mean saving of a demand by the control group, seconds.
+    Saving,
+    /// Lower end of its 95 % interval.
+    SavingLow,
+    /// Upper end.
+    SavingHigh,
 }
 
 /// A series: who, and what.
@@ -106,7 +114,7 @@ const GRAINS: [(Grain, &str); 5] = [
     (Grain::Source, "source"),
 ];
 
-const METRICS: [(Metric, &str); 17] = [
+const METRICS: [(Metric, &str); 21] = [
     (Metric::Cpu, "cpu"),
     (Metric::Memory, "memory"),
     (Metric::Io, "io"),
@@ -124,6 +132,10 @@ const METRICS: [(Metric, &str); 17] = [
     (Metric::NetReceive, "net_receive"),
     (Metric::NetSend, "net_send"),
     (Metric::Sampler, "sampler"),
+    (Metric::Saved, "saved"),
+    (Metric::Saving, "saving"),
+    (Metric::SavingLow, "saving_low"),
+    (Metric::SavingHigh, "saving_high"),
 ];
 
 fn parse<T: Copy>(table: &[(T, &str)], what: &'static str, found: &str) -> Result<T, NameError> {
@@ -165,7 +177,12 @@ impl Metric {
     /// What its values are.
     pub fn unit(self) -> Unit {
         match self {
-            Metric::Latency | Metric::LatencyP99 => Unit::Seconds,
+            Metric::Latency
+            | Metric::LatencyP99
+            | Metric::Saved
+            | Metric::Saving
+            | Metric::SavingLow
+            | Metric::SavingHigh => Unit::Seconds,
             Metric::Queued | Metric::Transfers => Unit::Count,
             Metric::DiskRead | Metric::DiskWrite | Metric::NetReceive | Metric::NetSend => Unit::BytesPerS,
             _ => Unit::Share,

@@ -5,9 +5,6 @@ use super::key::Target;
 use crate::flow::{Map, PerResource, Place, Usage, WorkerId};
 use crate::time::{Span, Time};
 
-/// Most expected tasks that count.
-pub const MAX_LOADS: usize = 16_384;
-
 /// A task that is expected, or queued, or running: when, where, how surely, and what it will use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {

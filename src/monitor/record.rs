@@ -1,11 +1,12 @@
 //! A round of sampling ends: one point in each series, the pace of the next round, and what goes to disk.
 
-use super::core::{Monitor, Occupancy};
-use super::heat;
+use super::core::Monitor;
 use super::key::{Key, Metric, Target};
 use super::latency::{Latency, LatencySummary};
-use super::series::{self, BlockId};
-use crate::flow::{CellId, Map, PerResource, Place, SourceId, WorkerId};
+use super::layout::Error;
+use super::parts::Occupancy;
+use super::stored::BlockId;
+use crate::flow::{self, CellId, Map, PerResource, Place, SourceId, WorkerId};
 use crate::time::{Span, Time};
 
 /// Series are tidied this often.
@@ -20,6 +21,7 @@ impl Monitor {
         self.record(now);
         if now.since(self.tidied) >= TIDY {
             self.series.tidy();
+            self.outlook.forget_overdue(now);
             self.tidied = now;
         }
         self.pace.interval()
@@ -31,7 +33,7 @@ impl Monitor {
         let four = |target: Target, u: &PerResource, points: &mut Vec<_>| {
             let metrics = [Metric::Cpu, Metric::Memory, Metric::Io, Metric::Net];
             points.extend(metrics.into_iter().zip(u).map(|(metric, u)| (target, metric, *u)));
-            points.push((target, Metric::Heat, heat::of_place(u)));
+            points.push((target, Metric::Heat, flow::busiest(u)));
         };
         if let Some(rates) = &self.rates {
             four(Target::Host, &heat.host, &mut points);
@@ -46,6 +48,14 @@ impl Monitor {
             host(Metric::NetReceive, rates.net_receive_bytes_per_s);
             host(Metric::NetSend, rates.net_send_bytes_per_s);
             host(Metric::Sampler, self.pace.share());
+        }
+        if let Some(saved) = &self.saved {
+            let mut host =
+                |metric, value: Option<f64>| points.extend(value.map(|v| (Target::Host, metric, v)));
+            host(Metric::Saved, Some(saved.hidden_s));
+            host(Metric::Saving, saved.per_demand_s);
+            host(Metric::SavingLow, saved.interval_s.map(|i| i[0]));
+            host(Metric::SavingHigh, saved.interval_s.map(|i| i[1]));
         }
         let latency = |target, summary: LatencySummary, points: &mut Vec<_>| {
             if summary.count > 0 {
@@ -108,17 +118,14 @@ impl Monitor {
 
     /// Takes back what [`Monitor::changed`] gave, before the first round; returns the names of blocks that are
     /// damaged or belong to nothing that is configured any more, with the reason: delete them.
-    pub fn restore<'a>(
-        &mut self,
-        stored: impl Iterator<Item = (&'a str, &'a [u8])>,
-    ) -> Vec<(String, series::Error)> {
+    pub fn restore<'a>(&mut self, stored: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<(String, Error)> {
         let keys = Key::all(&self.settings);
         let names: Map<String, Key> =
             keys.into_iter().filter_map(|k| Some((k.name(&self.settings)?, k))).collect();
         let mut refused = Vec::new();
         for (name, bytes) in stored {
             let series = name.rsplitn(3, '/').nth(2).unwrap_or_default();
-            let unknown = || series::Error::Name { name: name.to_owned() };
+            let unknown = || Error::Name { name: name.to_owned() };
             let read = names.get(series).ok_or_else(unknown).and_then(|key| self.series.restore(*key, bytes));
             if let Err(error) = read {
                 refused.push((name.to_owned(), error));
@@ -131,7 +138,7 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::super::attempts::tests::at;
-    use super::super::core::tests::{host, monitor, place, settings};
+    use super::super::tests::{host, monitor, place, settings};
     use super::super::{Monitor, Transfer};
     use super::*;
 
@@ -149,7 +156,7 @@ mod tests {
                 failed: false,
             };
             monitor.transfer(&moved);
-            monitor.occupancy(place(0, 1), Occupancy { queued: 7, transfers: 1 });
+            monitor.occupied(&[(place(0, 1), Occupancy { queued: 7, transfers: 1 })]);
             monitor.round(at(s), Span::from_ms(2));
         }
     }

@@ -1,11 +1,13 @@
 //! Everything the monitor knows at one moment, for metrics and status pages.
 
-use super::core::Occupancy;
+use super::core::Monitor;
 use super::counters::HostRates;
-use super::latency::LatencySummary;
+use super::latency::{Latency, LatencySummary};
+use super::parts::Occupancy;
 use super::series::SeriesStats;
-use crate::flow::{Heat, Place, SourceId, Usage};
-use crate::time::Span;
+use super::tally::Tally;
+use crate::flow::{CellId, Heat, Place, SourceId, TypeId, Usage, WorkerId};
+use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// Used since the start by attempts that have ended, and by transfers: only ever grows.
@@ -65,6 +67,8 @@ pub struct Report {
     pub workers: Vec<Totals>,
     /// By cell.
     pub cells: Vec<Totals>,
+    /// Attempts so far, by worker and type: the pairs that ended at least once, in order.
+    pub pairs: Vec<(WorkerId, TypeId, Tally)>,
     /// By source.
     pub sources: Vec<SourceReport>,
     /// Shards that anything was ever told of.
@@ -77,4 +81,38 @@ pub struct Report {
     pub series: SeriesStats,
     /// Facts about workers, places and sources that are not configured.
     pub ignored: u64,
+}
+
+impl Monitor {
+    /// Everything at once, for metrics and status pages.
+    pub fn report(&self, now: Time) -> Report {
+        let source = |(i, latency): (usize, &Latency)| SourceReport {
+            source: SourceId(i as u16),
+            latency: Latency::summary(now, std::iter::once(latency)),
+        };
+        let occupied =
+            self.cells.iter().enumerate().flat_map(|(c, cell)| {
+                cell.shards.iter().enumerate().filter(|(_, s)| s.seen).map(move |(s, shard)| {
+                    (Place { cell: CellId(c as u16), shard: s as u16 }, shard.occupancy)
+                })
+            });
+        Report {
+            heat: self.heat(now),
+            host: self.rates.clone(),
+            workers: self.workers.iter().map(|w| w.totals).collect(),
+            cells: self.cells.iter().map(|c| c.totals).collect(),
+            pairs: self.tallies.all().collect(),
+            sources: self.sources.iter().enumerate().map(source).collect(),
+            occupancy: occupied.collect(),
+            running: self.attempts.len(),
+            sampler: self.sampler(),
+            series: self.series.stats(),
+            ignored: self.ignored,
+        }
+    }
+
+    /// What sampling costs now.
+    pub fn sampler(&self) -> SamplerReport {
+        SamplerReport { interval: self.pace.interval(), share: self.pace.share(), budget: self.pace.budget() }
+    }
 }

@@ -5,113 +5,20 @@
 //! (see [`super::block`]), which is also what is written to disk. Nothing is allocated for time that has not
 //! passed, memory is bounded by count of series and by bytes, and what is dropped is told.
 
-use super::block::{self, BLOCK, BlockError, Point, Sum};
+use super::block::{BLOCK, Point, Sum};
 use super::key::Key;
-use super::track::{OPEN_POINT, PACKED_OVERHEAD, Packed, Ring, Track};
+use super::layout::{Error, Layout};
+use super::stored::BlockId;
+use super::track::{OPEN_POINT, Track};
 use crate::flow::Map;
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use utoipa::ToSchema;
 
 /// Most points of one answer.
 pub const MAX_POINTS: u64 = 2_880;
-/// Most rings of a layout.
-pub const MAX_RINGS: usize = 6;
 /// Under this share of the bytes allowed, shortened rings grow again.
 const ROOM: f64 = 0.8;
-
-/// Which resolutions there are, and how much they may take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layout {
-    /// Finest first.
-    pub rings: Vec<Ring>,
-    /// Most bytes of all series together. When they are reached, the largest ring gets shorter. Default
-    /// 128 MiB: a busy series takes about 90 KB for a week, an idle one 2 KB, so 100 workers and 30 shards that
-    /// are never idle keep their week, and 500 such workers more than a day.
-    pub max_bytes: usize,
-    /// Most series; what comes later is not kept, and counted. Default 16,384.
-    pub max_series: usize,
-}
-
-impl Default for Layout {
-    fn default() -> Layout {
-        let ring =
-            |step, keep| Ring { step: Span::from_secs(step), keep: Span::from_secs(keep), stored: step > 1 };
-        Layout {
-            rings: vec![ring(1, 600), ring(10, 6 * 3_600), ring(60, 7 * 86_400)],
-            max_bytes: 128 << 20,
-            max_series: 16_384,
-        }
-    }
-}
-
-/// Why a layout or a stored block cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Error {
-    /// No ring, or too many.
-    #[error("{found} resolutions of series; accepted: 1 to {MAX_RINGS}")]
-    Rings {
-        /// How many there are.
-        found: usize,
-    },
-    /// Steps that do not rise, or a ring shorter than its step.
-    #[error(
-        "series of {step} for {keep}; accepted: steps from 10 ms, each longer than the one before, kept for at least one step"
-    )]
-    Ring {
-        /// Its step.
-        step: Span,
-        /// Its length.
-        keep: Span,
-    },
-    /// A stored block that is none.
-    #[error("read series block: {0}")]
-    Block(#[from] BlockError),
-    /// A stored block of a resolution that is configured no more.
-    #[error("series block has steps of {step}, which is not configured")]
-    Step {
-        /// Its step.
-        step: Span,
-    },
-    /// A stored block whose name is not its content's, or names nothing that is configured.
-    #[error("series block `{name}` belongs to nothing that is configured")]
-    Name {
-        /// Its name.
-        name: String,
-    },
-}
-
-impl Layout {
-    /// Whether it can be kept.
-    ///
-    /// # Errors
-    /// Names the ring that cannot be.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.rings.is_empty() || self.rings.len() > MAX_RINGS {
-            return Err(Error::Rings { found: self.rings.len() });
-        }
-        let mut least = Span::from_ms(10);
-        for &Ring { step, keep, .. } in &self.rings {
-            if step < least || keep < step {
-                return Err(Error::Ring { step, keep });
-            }
-            least = step + Span::from_us(1);
-        }
-        Ok(())
-    }
-}
-
-/// A block's place: whose, which resolution, which number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockId {
-    /// Which series.
-    pub key: Key,
-    /// Width of a point.
-    pub step: Span,
-    /// Counts blocks of 64 points from the epoch.
-    pub number: u64,
-}
 
 /// A series over a stretch of time, in points of equal width.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -145,16 +52,16 @@ pub struct SeriesStats {
 /// All series.
 #[derive(Debug)]
 pub struct Series {
-    layout: Layout,
+    pub(super) layout: Layout,
     /// By ring: how far back it reaches now.
     keep: Vec<Span>,
-    tracks: Map<Key, Vec<Track>>,
-    bytes: usize,
+    pub(super) tracks: Map<Key, Vec<Track>>,
+    pub(super) bytes: usize,
     refused: u64,
-    newest: Time,
+    pub(super) newest: Time,
     /// Blocks that changed, and blocks that are gone, since they were last asked for.
-    changed: Vec<BlockId>,
-    expired: Vec<BlockId>,
+    pub(super) changed: Vec<BlockId>,
+    pub(super) expired: Vec<BlockId>,
 }
 
 /// What a series costs besides its points.
@@ -210,7 +117,7 @@ impl Series {
     }
 
     /// Makes room for a series; false if there is none.
-    fn insert_tracks(&mut self, key: Key) -> bool {
+    pub(super) fn insert_tracks(&mut self, key: Key) -> bool {
         if self.tracks.len() >= self.layout.max_series {
             self.refused += 1;
             return false;
@@ -343,58 +250,6 @@ impl Series {
         }
     }
 
-    /// Blocks to be written: those that were filled since the last call, and the ones that are being filled.
-    /// Each replaces what was written under its id before. Call it about once a minute: what was recorded
-    /// since the last call is lost when the process is killed.
-    pub fn changed(&mut self) -> Vec<(BlockId, Vec<u8>)> {
-        let mut ids = std::mem::take(&mut self.changed);
-        for (key, tracks) in &self.tracks {
-            for (track, ring) in tracks.iter().zip(&self.layout.rings) {
-                if ring.stored && !track.open.is_empty() {
-                    ids.push(BlockId { key: *key, step: ring.step, number: track.number });
-                }
-            }
-        }
-        ids.into_iter().filter_map(|id| Some((id, self.bytes_of(id)?))).collect()
-    }
-
-    fn bytes_of(&self, id: BlockId) -> Option<Vec<u8>> {
-        let ring = self.layout.rings.iter().position(|r| r.step == id.step)?;
-        let track = &self.tracks.get(&id.key)?[ring];
-        if track.number == id.number && !track.open.is_empty() {
-            return Some(block::encode(id.step, id.number, &track.open));
-        }
-        let i = track.packed.binary_search_by_key(&id.number, |b| b.number).ok()?;
-        Some(track.packed[i].bytes.to_vec())
-    }
-
-    /// Blocks that are gone and can be deleted, since the last call.
-    pub fn expired(&mut self) -> Vec<BlockId> {
-        std::mem::take(&mut self.expired)
-    }
-
-    /// Takes back a block that [`Series::changed`] gave, before the first push. Blocks may come in any order.
-    ///
-    /// # Errors
-    /// If the bytes are damaged or of a resolution that is configured no more: delete them.
-    pub fn restore(&mut self, key: Key, bytes: &[u8]) -> Result<(), Error> {
-        let read = block::decode(bytes)?;
-        let unknown = Error::Step { step: read.step };
-        let ring = self.layout.rings.iter().position(|r| r.step == read.step).ok_or(unknown)?;
-        if !self.tracks.contains_key(&key) && !self.insert_tracks(key) {
-            return Ok(());
-        }
-        let end = read.points.last().map_or(0, |p| read.number.saturating_mul(BLOCK) + u64::from(p.0));
-        self.newest = self.newest.max(Time::from_us(end.saturating_mul(read.step.as_us())));
-        let track = &mut self.tracks.get_mut(&key).expect("it was just inserted")[ring];
-        if let Err(at) = track.packed.binary_search_by_key(&read.number, |b| b.number) {
-            track.packed.insert(at, Packed { number: read.number, bytes: bytes.into() });
-            track.bytes += bytes.len() + PACKED_OVERHEAD;
-            self.bytes += bytes.len() + PACKED_OVERHEAD;
-        }
-        Ok(())
-    }
-
     /// Panics if the books are wrong.
     #[cfg(test)]
     fn assert_invariants(&self) {
@@ -402,7 +257,8 @@ impl Series {
         for tracks in self.tracks.values() {
             bytes += SERIES_OVERHEAD + tracks.len() * size_of::<Track>();
             for track in tracks {
-                let packed: usize = track.packed.iter().map(|b| b.bytes.len() + PACKED_OVERHEAD).sum();
+                let each = super::track::PACKED_OVERHEAD;
+                let packed: usize = track.packed.iter().map(|b| b.bytes.len() + each).sum();
                 assert_eq!(track.bytes, packed + track.open.capacity() * OPEN_POINT, "bytes are counted");
                 bytes += track.bytes;
                 let numbers: Vec<u64> = track.packed.iter().map(|b| b.number).collect();
@@ -421,6 +277,7 @@ impl Series {
 mod tests {
     use super::super::key::{Metric, Target};
     use super::super::sample::thread_cpu;
+    use super::super::track::Ring;
     use super::*;
     use crate::flow::WorkerId;
     use proptest::prelude::*;

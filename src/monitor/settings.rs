@@ -1,7 +1,7 @@
 //! What the monitor is told once: who there is, what each can take, how often to look.
 
+use super::layout::Layout;
 use super::meter::Smoothing;
-use super::series::Layout;
 use crate::flow::CellId;
 use crate::time::Span;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub struct WorkerInfo {
     /// Whether its tasks run on this host, so that what the host has left limits it. False for outside
     /// workers.
     pub on_host: bool,
+    /// The cells whose disks and network it lives on; empty: none more than others.
+    pub near: Vec<CellId>,
 }
 
 /// A cell, for the monitor.

@@ -3,17 +3,18 @@
 use super::core::Monitor;
 use super::counters::HostRates;
 use super::meter::Smoothing;
-use crate::flow::{Heat, PerResource};
+use crate::flow::{CellId, Heat, PerResource, Resource};
 use crate::time::{Span, Time};
 
 impl Monitor {
     /// How busy everything is.
     pub fn heat(&self, now: Time) -> Heat {
         let host = self.host_state(now);
+        let cells: Vec<PerResource> = (0..self.cells.len()).map(|c| self.cell_heat(c, now)).collect();
         Heat {
             at: now,
-            workers: (0..self.workers.len()).map(|w| self.worker_heat(w, now, &host)).collect(),
-            cells: (0..self.cells.len()).map(|c| self.cell_heat(c, now)).collect(),
+            workers: (0..self.workers.len()).map(|w| self.worker_heat(w, now, &host, &cells)).collect(),
+            cells,
             shards: (0..self.cells.len()).map(|c| self.shard_heat(c, now)).collect(),
             host: host.map(|h| h.map_or(0.0, |h| (h.used / h.capacity).clamp(0.0, 1.0))),
         }
@@ -22,8 +23,15 @@ impl Monitor {
     /// `u_w[r]`: the share of what a worker may use that a new task would not get at once, because its own
     /// tasks use it or because the host has no more: `1 − min(capacity − own use, what the host has left) /
     /// capacity`. (Its own use alone would call an idle worker cool on a host that others keep busy; the
-    /// host's alone would call all workers the same.)
-    fn worker_heat(&self, worker: usize, now: Time, host: &[Option<HostResource>; 4]) -> PerResource {
+    /// host's alone would call all workers the same.) A worker that is declared near cells lives on their disks
+    /// and network too: these are as busy for it as they are on the mean of its cells, if that is more.
+    fn worker_heat(
+        &self,
+        worker: usize,
+        now: Time,
+        host: &[Option<HostResource>; 4],
+        cells: &[PerResource],
+    ) -> PerResource {
         let info = &self.settings.workers[worker];
         let own = self.workers[worker].meters.rates(now);
         let declared = info.capacity.amounts();
@@ -37,7 +45,11 @@ impl Monitor {
                 (None, Some(host)) => host.used / host.capacity,
                 (None, None) => 0.0,
             };
-            utilisation.clamp(0.0, 1.0)
+            let near = match Resource::ALL[r] {
+                Resource::Io | Resource::Net => mean_of(&info.near, cells, r),
+                Resource::Cpu | Resource::Memory => 0.0,
+            };
+            utilisation.max(near).clamp(0.0, 1.0)
         })
     }
 
@@ -127,6 +139,12 @@ impl HostResource {
         let left = (self.capacity - self.used).max(0.0);
         if self.is_share { left * capacity } else { left }
     }
+}
+
+/// Mean utilisation of one resource over some cells; 0 of none.
+fn mean_of(near: &[CellId], cells: &[PerResource], resource: usize) -> f64 {
+    let known: Vec<f64> = near.iter().filter_map(|c| Some(cells.get(usize::from(c.0))?[resource])).collect();
+    if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 }
 }
 
 /// Rates over `part` of a capacity, in [0, 1]; 0 where it is not known.

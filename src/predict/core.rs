@@ -406,3 +406,6 @@ impl Predict {
 fn demand(standing: Option<&Standing>) -> PerResource {
     standing.map_or([0.25; 4], |s| s.demand)
 }
+
+#[cfg(test)]
+mod tests;

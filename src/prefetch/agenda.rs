@@ -189,6 +189,9 @@ pub struct Agenda {
     left_out: Map<Key, (Staged, Verdict)>,
     declined: Map<Key, Time>,
     written: Map<ObjectName, u32>,
+    /// What left the pool unused for a nearer need: fetched again only once a newer forecast or a plan names it,
+    /// else two needs would take turns in the same room.
+    gave_way: BTreeSet<Key>,
     /// When what was declined may be tried again.
     retry: BTreeSet<(Time, Key)>,
     /// Candidates for which there were too many transfers, by need: looked at again when one ends.
@@ -225,6 +228,7 @@ impl Agenda {
             unused: Map::default(),
             left_out: Map::default(),
             declined: Map::default(),
+            gave_way: BTreeSet::new(),
             written: Map::default(),
             retry: BTreeSet::new(),
             held_back: BTreeSet::new(),
@@ -299,7 +303,7 @@ impl Agenda {
         assert!(self.settings.mode == Mode::On || self.asked.is_empty(), "only `on` moves bytes");
         assert!(self.asked.keys().all(|k| !self.left_out.contains_key(k)), "staged or left out, never both");
         assert!(self.written.values().all(|n| *n > 0));
-        assert!(self.declined.len() <= DECLINED_MAX);
+        assert!(self.declined.len() <= DECLINED_MAX && self.gave_way.len() <= DECLINED_MAX);
         assert_eq!(self.retry.len(), self.declined.len(), "what is declined is tried again some time");
         assert!(self.remembered.len() <= REMEMBERED && self.waits.len() <= REMEMBERED);
         assert!(self.watched.len() <= WATCHED && self.rejected.len() <= REJECTED_MAX);

@@ -4,18 +4,71 @@
 //! whatever is pinned; a staging transfer that finds no room ends there.
 
 use super::actor::Peers;
-use super::flights::{Class, Ending, FlightId, Key};
-use super::source::{Error, Meta};
+use super::core::Start;
+use super::flights::{Class, Ending};
+use super::source::{Error, Meta, Source};
 use super::transfer::{self, Handle, Lane, Order};
 use crate::flow::SourceId;
 use crate::message::{
-    Abandon, Adopt, Commit, Confirm, Discard, Held, Hold, Purpose, Raise, Rank, Reserve, Transferred, Unpin,
+    Abandon, Adopt, Commit, Confirm, Discard, Held, Hold, Raise, Rank, Reserve, Transferred, Unpin,
 };
 use crate::time::{Clock, Span};
 use actix::prelude::*;
+use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+
+/// Told of bytes there and length.
+pub type Progress<'a> = &'a dyn Fn(u64, u64);
+
+/// Who moves the bytes: the network, or in a rehearsal what stands for it.
+#[async_trait(?Send)]
+pub trait Mover: Send + Sync {
+    /// All staging from a source together may take so many bytes/s from now on: zero pauses it, infinite frees
+    /// it.
+    fn pace(&self, source: SourceId, staging_bytes_per_s: f64);
+
+    /// Runs one transfer to its end: see [`transfer::run`].
+    async fn carry(
+        &self,
+        source: SourceId,
+        order: Order,
+        handle: &Handle,
+        progress: Progress<'_>,
+    ) -> Result<transfer::Landed, transfer::Failed>;
+}
+
+/// The real one: each source over its lane.
+pub struct Network {
+    sources: Vec<(Arc<Source>, Lane)>,
+    clock: Clock,
+}
+
+impl Network {
+    /// Sources in the order of [`SourceId`].
+    pub fn new(sources: &[Arc<Source>], clock: Clock) -> Network {
+        let lane = |s: &Arc<Source>| (s.clone(), Lane::new(s.settings().bytes_per_s, clock));
+        Network { sources: sources.iter().map(lane).collect(), clock }
+    }
+}
+
+#[async_trait(?Send)]
+impl Mover for Network {
+    fn pace(&self, source: SourceId, staging_bytes_per_s: f64) {
+        self.sources[usize::from(source.0)].1.set_staging(staging_bytes_per_s);
+    }
+
+    async fn carry(
+        &self,
+        source: SourceId,
+        order: Order,
+        handle: &Handle,
+        progress: Progress<'_>,
+    ) -> Result<transfer::Landed, transfer::Failed> {
+        let (source, lane) = &self.sources[usize::from(source.0)];
+        transfer::run(order, source, lane, handle, self.clock, progress).await
+    }
+}
 
 /// One pool, as the prefetcher talks to it.
 pub struct Pool {
@@ -72,22 +125,9 @@ pub(super) struct Flown {
 /// All that one transfer needs.
 pub(super) struct Carrier {
     pub(super) peers: Arc<Peers>,
-    pub(super) lane: Arc<Lane>,
     pub(super) clock: Clock,
     pub(super) handle: Handle,
-    pub(super) flight: FlightId,
-    pub(super) source: SourceId,
-    /// The size, if anybody knows it.
-    pub(super) bytes: Option<u64>,
-    /// What it is taken to be otherwise.
-    pub(super) guess: u64,
-    pub(super) purpose: Purpose,
-    pub(super) class: Class,
-    pub(super) connections: u16,
-    /// A running task writes the object: what comes must not be read by anybody later, so it stays out of the
-    /// pool.
-    pub(super) past_the_pool: bool,
-    pub(super) key: Key,
+    pub(super) start: Start,
 }
 
 /// Where a transfer writes.
@@ -106,29 +146,24 @@ impl Room {
 
 impl Carrier {
     /// Runs the transfer; `told` hears of its progress.
-    pub(super) async fn fly(self, told: mpsc::Sender<(u64, u64)>) -> Flown {
+    pub(super) async fn fly(self, told: Progress<'_>) -> Flown {
         let room = match self.make_room().await {
             Ok(room) => room,
             Err(why) => return self.no_room(why),
         };
-        let source = &self.peers.sources[usize::from(self.source.0)];
         let order = Order {
-            object: self.key.object.clone(),
+            object: self.start.key.object.clone(),
             temp: room.temp().clone(),
             resume: None,
             expect: None,
             sha256: None,
             // A source that has grown its object must not fill the disk: the cache's own limit is checked when
             // the file is committed, this one bounds what is written before.
-            max_bytes: self.bytes.map_or(u64::MAX, |b| b.saturating_mul(4).max(64 << 20)),
-            connections: self.connections,
+            max_bytes: self.start.bytes.map_or(u64::MAX, |b| b.saturating_mul(4).max(64 << 20)),
+            connections: self.start.connections,
         };
         let began = self.clock.now();
-        let progress = |done: u64, total: u64| {
-            // Steps that find no room are made good by the next.
-            let _ = told.try_send((done, total));
-        };
-        let result = transfer::run(order, source, &self.lane, &self.handle, self.clock, progress).await;
+        let result = self.peers.mover.carry(self.start.source, order, &self.handle, told).await;
         let (fetched, first_byte) = match &result {
             Ok(l) => (l.fetched_bytes, Some(l.ttfb)),
             Err(f) => (f.fetched_bytes, None),
@@ -141,23 +176,23 @@ impl Carrier {
     }
 
     async fn make_room(&self) -> Result<Room, String> {
-        let private = || Room::Private { temp: self.peers.private.join(self.flight.0.to_string()) };
-        if self.past_the_pool {
+        let private = || Room::Private { temp: self.peers.private.join(self.start.flight.0.to_string()) };
+        if self.start.past_the_pool {
             return Ok(private());
         }
-        let pool = &self.peers.caches[usize::from(self.key.pool.0)];
-        let bytes = self.bytes.unwrap_or(self.guess);
-        let reserve = Reserve { object: self.key.object.clone(), bytes, purpose: self.purpose };
+        let pool = &self.peers.caches[usize::from(self.start.key.pool.0)];
+        let bytes = self.start.bytes.unwrap_or(self.start.guess);
+        let reserve = Reserve { object: self.start.key.object.clone(), bytes, purpose: self.start.purpose };
         match pool.reserve.send(reserve).await {
             Ok(Ok(reserved)) => Ok(Room::Pool { file: reserved.file, temp: reserved.temp }),
-            Ok(Err(why)) if self.class == Class::Staging => Err(why),
+            Ok(Err(why)) if self.start.class == Class::Staging => Err(why),
             Ok(Err(_)) => Ok(private()),
             Err(e) => Err(e.to_string()),
         }
     }
 
     fn no_room(&self, why: String) -> Flown {
-        let error = Error::NoRoom { object: self.key.object.clone(), reason: why.clone() };
+        let error = Error::NoRoom { object: self.start.key.object.clone(), reason: why.clone() };
         Flown { landing: Landing::Failed(why), ending: Ending::Failed { error, partial_bytes: 0 } }
     }
 
@@ -170,14 +205,18 @@ impl Carrier {
         };
         let commit = Commit {
             file,
-            object: self.key.object.clone(),
+            object: self.start.key.object.clone(),
             temp,
             bytes,
             etag: meta.etag.as_deref().map(str::to_owned),
             checksum,
             pin: true,
         };
-        let pool = &self.peers.caches[usize::from(self.key.pool.0)];
+        let pool = &self.peers.caches[usize::from(self.start.key.pool.0)];
+        if self.start.class == Class::Staging && self.handle.class() == Class::Demand {
+            // A task waits for it by now: it gives way to no forecast.
+            let _ = pool.raise.send(Raise(file)).await;
+        }
         match pool.commit.send(commit).await {
             Ok(Ok(held)) => Flown { landing: Landing::Pool(held), ending },
             Ok(Err(why)) => self.no_room(why),
@@ -190,13 +229,11 @@ impl Carrier {
         // another file. (A broken connection within one transfer is resumed by `transfer::run` itself.)
         let temp = room.temp().clone();
         if failed.partial.is_some() {
-            let removed = tokio::fs::remove_file(&temp).await;
-            if let Err(error) = removed {
-                tracing::debug!(%error, file = %temp.display(), "an unfinished file was gone already");
-            }
+            // A removal that panics leaves a file that the next start finds.
+            let _ = tokio::task::spawn_blocking(move || transfer::discard(&temp)).await;
         }
         if let Room::Pool { file, .. } = room {
-            let pool = &self.peers.caches[usize::from(self.key.pool.0)];
+            let pool = &self.peers.caches[usize::from(self.start.key.pool.0)];
             let _ = pool.abandon.send(Abandon(file)).await;
         }
         let ending = match &failed.error {
@@ -207,9 +244,9 @@ impl Carrier {
     }
 
     fn tell_monitor(&self, began: crate::time::Time, bytes: u64, first_byte: Option<Span>) {
-        let Some(place) = self.peers.places.of(&self.key.object) else { return };
+        let Some(place) = self.peers.places.of(&self.start.key.object) else { return };
         let ended = self.clock.now();
-        let fact = Transferred { source: self.source, place, bytes, started: began, ended, first_byte };
+        let fact = Transferred { source: self.start.source, place, bytes, started: began, ended, first_byte };
         // A monitor that has no room sees a little less traffic.
         let _ = self.peers.monitor.try_send(fact);
     }

@@ -44,12 +44,12 @@ pub(super) fn serve(actor: &mut PrefetchActor, msg: Demand, ctx: &mut Context<Pr
     let mut inputs = Vec::with_capacity(msg.inputs.len());
     for (object, held) in msg.inputs {
         let wanted = match held {
-            _ if actor.is_written(&object) => Wanted::Past,
+            _ if actor.core.is_written(&object) => Wanted::Past,
             Some(held) if !doubtful(actor, &held, msg.fresh, now) => Wanted::Good(held),
             Some(held) => Wanted::Doubtful(held),
             None => {
                 let key = Key { pool: msg.cache, object: object.clone() };
-                match actor.want(key, now, ctx) {
+                match actor.want(key, ctx) {
                     Ok((ticket, landing)) => {
                         tickets.push(ticket);
                         Wanted::Flying(landing)
@@ -68,7 +68,8 @@ pub(super) fn serve(actor: &mut PrefetchActor, msg: Demand, ctx: &mut Context<Pr
         began: now,
     });
     let stop = msg.stop;
-    let gathered = async move {
+    // Beside the actor: within its context every answer would poll all demands.
+    Box::pin(async move {
         let all = join_all(inputs.into_iter().map(|(object, wanted)| {
             let server = server.clone();
             async move { (object.clone(), server.get(object, wanted).await) }
@@ -83,9 +84,7 @@ pub(super) fn serve(actor: &mut PrefetchActor, msg: Demand, ctx: &mut Context<Pr
             }
         };
         server.sum_up(all).await
-    };
-    // Beside the actor: within its context every answer would poll all demands.
-    Box::pin(gathered)
+    })
 }
 
 /// Whether the source has to be asked before a cached copy may be used.
@@ -175,7 +174,6 @@ impl Server {
     /// Reads an object that is being written, past the pool: what comes is nobody else's.
     async fn read_past(&self, object: &ObjectName) -> Result<Ready, String> {
         let source = self.peers.places.source(object).ok_or("its source is not configured")?;
-        let source = &self.peers.sources[usize::from(source.0)];
         let name = format!("past-{}-{}", self.began.as_us(), fastrand::u64(..));
         let order = super::transfer::Order {
             object: object.clone(),
@@ -186,11 +184,9 @@ impl Server {
             max_bytes: u64::MAX,
             connections: 1,
         };
-        let lane = super::transfer::Lane::new(source.settings().bytes_per_s, self.clock);
         let handle = super::transfer::Handle::new(super::flights::Class::Demand);
-        let landed = super::transfer::run(order, source, &lane, &handle, self.clock, |_, _| {})
-            .await
-            .map_err(|f| f.error.to_string())?;
+        let landed = self.peers.mover.carry(source, order, &handle, &|_, _| {}).await;
+        let landed = landed.map_err(|f| f.error.to_string())?;
         let (bytes, wait) = (landed.meta.bytes, self.clock.now().since(self.began));
         let input = InputUse { object: object.clone(), bytes, found: Found::Fetched, staged: false, wait };
         Ok(Ready { path: landed.temp, pinned: None, input })
@@ -227,6 +223,6 @@ struct Fetch(Key);
 impl Handler<Fetch> for PrefetchActor {
     type Result = Result<oneshot::Receiver<Landing>, String>;
     fn handle(&mut self, msg: Fetch, ctx: &mut Context<Self>) -> Self::Result {
-        self.want(msg.0, self.clock.now(), ctx).map(|(_, landing)| landing)
+        self.want(msg.0, ctx).map(|(_, landing)| landing)
     }
 }

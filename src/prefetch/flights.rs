@@ -441,6 +441,11 @@ impl Flights {
         self.sources.get(&source).map_or((0.0, 0.0), |s| (s.meter.capacity(now), s.meter.per_connection(now)))
     }
 
+    /// What is being fetched or waits for a connection, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.by_key.keys()
+    }
+
     /// Figures for metrics.
     pub fn counts(&self) -> Counts {
         let mut c = Counts { failures_remembered: self.failures.len(), ..Counts::default() };

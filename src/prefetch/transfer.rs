@@ -101,9 +101,25 @@ impl Handle {
     pub fn set_class(&self, class: Class) {
         self.class.send_replace(class);
     }
+    /// What it is paced as now.
+    pub fn class(&self) -> Class {
+        *self.class.borrow()
+    }
     /// Ends it with [`Error::Stopped`], what it has kept.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+    /// As what it is to be paced, now and later.
+    pub fn classes(&self) -> watch::Receiver<Class> {
+        self.class.subscribe()
+    }
+    /// Whether it is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+    /// Waits until it is to end.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
     }
 }
 

@@ -20,5 +20,5 @@ pub use spec::{
 };
 #[cfg(test)]
 pub(crate) use submit::tests::{sample_places, sample_type};
-pub use submit::{PRIORITY_LIMIT, Priority, Recorded, Refused, Submit, Task, derived_inputs};
+pub use submit::{OBJECTS_LIMIT, PRIORITY_LIMIT, Priority, Recorded, Refused, Submit, Task, derived_inputs};
 pub use template::{BadTemplate, Field, Fields, Scope, Template};

@@ -75,19 +75,33 @@ impl Actor for WorkerActor {
 }
 
 impl Handler<Assign> for WorkerActor {
-    type Result = ResponseActFuture<Self, Outcome>;
-    fn handle(&mut self, mut msg: Assign, _: &mut Context<Self>) -> Self::Result {
+    type Result = ResponseFuture<Outcome>;
+    fn handle(&mut self, mut msg: Assign, ctx: &mut Context<Self>) -> Self::Result {
         let key = (msg.task.id, msg.token.attempt);
         let stop = CancellationToken::new();
         msg.slot = self.take_slot();
         self.running.insert(key, (stop.clone(), msg.slot));
-        let ran = attempt::run(self.shared.clone(), msg, stop);
-        Box::pin(ran.into_actor(self).map(move |outcome, actor, _| {
-            if let Some((_, slot)) = actor.running.remove(&key) {
-                actor.slots[slot as usize] = false;
-            }
+        let (shared, addr) = (self.shared.clone(), ctx.address());
+        Box::pin(async move {
+            let outcome = attempt::run(shared, msg, stop).await;
+            // The slot is free before dispatch hears of the end and gives it away again.
+            let _ = addr.send(Freed(key)).await;
             outcome
-        }))
+        })
+    }
+}
+
+/// An attempt has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Freed((TaskId, u32));
+
+impl Handler<Freed> for WorkerActor {
+    type Result = ();
+    fn handle(&mut self, msg: Freed, _: &mut Context<Self>) {
+        if let Some((_, slot)) = self.running.remove(&msg.0) {
+            self.slots[slot as usize] = false;
+        }
     }
 }
 
@@ -112,7 +126,7 @@ impl Handler<Learned> for WorkerActor {
 }
 
 /// Learns attempts of one worker; what is kept and told is one value for each type, however many ended.
-pub(super) fn learn<'o>(
+pub fn learn<'o>(
     profile: &mut Profile,
     smoothing: &Smoothing,
     keeper: &mut ProfileKeeper,

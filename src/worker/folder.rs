@@ -139,6 +139,14 @@ impl WorkRoot {
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         assert!(!name.is_empty() && !name.contains('/') && !name.starts_with('.'), "a name this module gave");
         let path = self.path.join(name);
+        // Most are empty by now: three calls instead of a walk that opens every folder.
+        for part in ["in", "out"] {
+            // Not there, or not empty: what is left is found below.
+            let _ = fs::remove_dir(path.join(part));
+        }
+        if fs::remove_dir(&path).is_ok() {
+            return Ok(());
+        }
         let mut removed = fs::remove_dir_all(&path);
         if matches!(&removed, Err(e) if e.kind() == io::ErrorKind::PermissionDenied) {
             // The task, or we ourselves, made folders that forbid changes.

@@ -4,6 +4,7 @@
 //! without inputs and outputs needs none of this and gets no work folder.
 
 use super::attempt::{Attempt, Data, Shared};
+use super::children::{Child, InFolder, InFolders};
 use super::folder::WorkFolder;
 use super::inputs::{Placed, ways};
 use crate::flow::{Ending, ObjectName, Outcome, Usage};
@@ -42,20 +43,25 @@ pub(super) fn is_needed(task: &Task) -> bool {
 /// Makes inputs and work folder ready; an outcome if that cannot be done. It leaves nothing behind then.
 pub(super) async fn get_ready(
     shared: Arc<Shared>,
+    folders: Arc<InFolders>,
     assign: Assign,
     stop: CancellationToken,
 ) -> Result<(Assign, Standing), Outcome> {
-    let spec = shared.catalogue.get(assign.task.task_type);
-    let attempt = Attempt { shared: &shared, spec, assign: &assign, stop: stop.clone() };
+    let attempt = Attempt { shared: &shared, assign: &assign, stop: stop.clone() };
     let mut data = Data::default();
     let began = shared.clock.now();
     let gathered = attempt.gather(&mut data).await;
     let data_wait = shared.clock.now().since(began);
     // Somebody else's process has no mount namespace of ours, so nothing can be protected by a mount.
-    let (ways, _) = ways(spec.input_mode.into(), shared.as_root, false);
+    let mode = folders.catalogue.get(assign.task.task_type).input_mode;
+    let (ways, _) = ways(mode.into(), folders.as_root, false);
     let prepared = match gathered {
         Ok(()) if stop.is_cancelled() => Err(Ending::Cancelled),
-        Ok(()) => attempt.prepare(&data, ways).await.map_err(|error| Ending::SpawnFailed { error }),
+        Ok(()) => {
+            let child = Child { assign: &assign, ready: &data.ready, stop: &stop };
+            let prepared = InFolder::new(&folders, child).prepare(ways).await;
+            prepared.map_err(|error| Ending::SpawnFailed { error })
+        }
         Err(ending) => Err(ending),
     };
     match prepared {
@@ -70,28 +76,32 @@ pub(super) async fn get_ready(
 /// The attempt came back, or will not: inputs are compared and taken away, outputs published if it did well.
 pub(super) async fn take_back(
     shared: Arc<Shared>,
+    folders: Arc<InFolders>,
     assign: Assign,
     standing: Standing,
     ending: Ending,
     usage: Usage,
 ) -> Outcome {
-    let spec = shared.catalogue.get(assign.task.task_type);
-    let attempt = Attempt { shared: &shared, spec, assign: &assign, stop: CancellationToken::new() };
+    let stop = CancellationToken::new();
+    let attempt = Attempt { shared: &shared, assign: &assign, stop: stop.clone() };
     let Standing { mut data, folder, placed, data_wait } = standing;
-    let changed = attempt.take_inputs_away(&folder, placed, &data).await;
-    let ending = match changed {
-        Some(object) => Ending::InputModified { object },
-        None if ending.is_done() => attempt.publish(&folder).await,
-        None => ending,
+    let ending = {
+        let child = Child { assign: &assign, ready: &data.ready, stop: &stop };
+        let in_folder = InFolder::new(&folders, child);
+        let ending = match in_folder.take_inputs_away(&folder, placed).await {
+            Some(object) => Ending::InputModified { object },
+            None if ending.is_done() => in_folder.publish(&folder).await,
+            None => ending,
+        };
+        in_folder.clean(folder, &ending).await;
+        ending
     };
-    attempt.clean(folder, &ending).await;
     data.let_go(&shared).await;
     attempt.outcome(ending, usage, data_wait, data)
 }
 
 /// The outcome of an attempt that had nothing to be made ready.
 pub(super) fn plain_outcome(shared: &Shared, assign: &Assign, ending: Ending, usage: Usage) -> Outcome {
-    let spec = shared.catalogue.get(assign.task.task_type);
-    let attempt = Attempt { shared, spec, assign, stop: CancellationToken::new() };
+    let attempt = Attempt { shared, assign, stop: CancellationToken::new() };
     attempt.outcome(ending, usage, Span::ZERO, Data::default())
 }

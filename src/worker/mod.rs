@@ -12,6 +12,7 @@
 pub mod actor;
 pub mod affinity;
 pub mod attempt;
+pub mod children;
 pub mod folder;
 pub mod helper;
 pub mod host;

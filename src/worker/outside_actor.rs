@@ -11,6 +11,7 @@
 
 use super::actor::{ProfileKeeper, learn};
 use super::attempt::Shared;
+use super::children::InFolders;
 use super::hand_over::{self, Standing};
 use super::leases::{Hold, Leases};
 use super::profile::{Profile, Smoothing};
@@ -156,6 +157,8 @@ struct Poll {
 /// The actor.
 pub struct OutsideActor {
     shared: Arc<Shared>,
+    /// Work folders, for data that is handed over.
+    folders: Arc<InFolders>,
     dispatch: Recipient<Turn>,
     profile: Profile,
     smoothing: Smoothing,
@@ -177,6 +180,7 @@ impl OutsideActor {
     /// Nobody has attached under this name yet.
     pub fn new(
         shared: Shared,
+        folders: Arc<InFolders>,
         dispatch: Recipient<Turn>,
         profile: Profile,
         smoothing: Smoothing,
@@ -185,6 +189,7 @@ impl OutsideActor {
     ) -> OutsideActor {
         OutsideActor {
             shared: Arc::new(shared),
+            folders,
             dispatch,
             profile,
             smoothing,
@@ -253,7 +258,7 @@ impl OutsideActor {
     fn stage(&mut self, assign: Assign, ctx: &mut Context<Self>) {
         let (id, token, stop) = (assign.task.id, assign.token, CancellationToken::new());
         self.staging.insert(id, (assign.clone(), stop.clone()));
-        let ready = hand_over::get_ready(self.shared.clone(), assign, stop.clone());
+        let ready = hand_over::get_ready(self.shared.clone(), self.folders.clone(), assign, stop.clone());
         ctx.spawn(ready.into_actor(self).map(move |ready, actor, ctx| {
             // If the session ended meanwhile, the attempt was told as lost already.
             let wanted = actor.staging.get(&id).is_some_and(|(a, _)| a.token == token);
@@ -288,10 +293,12 @@ impl OutsideActor {
         ending: Ending,
         usage: Usage,
     ) -> impl Future<Output = Outcome> + use<> {
-        let shared = self.shared.clone();
+        let (shared, folders) = (self.shared.clone(), self.folders.clone());
         async move {
             match standing {
-                Some(standing) => hand_over::take_back(shared, assign, standing, ending, usage).await,
+                Some(standing) => {
+                    hand_over::take_back(shared, folders, assign, standing, ending, usage).await
+                }
                 None => hand_over::plain_outcome(&shared, &assign, ending, usage),
             }
         }
@@ -341,7 +348,7 @@ impl OutsideActor {
     /// Hands out up to `take` attempts.
     fn fetch(&mut self, take: u32) -> Vec<Given> {
         let now = self.shared.clock.now();
-        let catalogue = self.shared.catalogue.clone();
+        let catalogue = self.folders.catalogue.clone();
         let mut given = Vec::with_capacity(self.leases.ready().min(take as usize));
         while given.len() < take as usize {
             let due = |a: &Assign| now + catalogue.get(a.task.task_type).time_limit;
@@ -454,7 +461,11 @@ impl OutsideActor {
             lost.push(self.plain(&assign, Ending::Lost));
         }
         let asked = std::mem::take(&mut self.asked);
-        tracing::info!(worker = self.shared.name, lost = lost.len(), "an outside worker's session has ended");
+        tracing::info!(
+            worker = self.folders.name,
+            lost = lost.len(),
+            "an outside worker's session has ended"
+        );
         Some(self.turn(lost, -i64::from(asked)))
     }
 

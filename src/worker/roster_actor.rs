@@ -9,7 +9,7 @@ use crate::time::Span;
 use actix::prelude::*;
 
 /// How often all standings are told anew: the host's figures move everybody's.
-const TELL_ALL: Span = Span::from_secs(1);
+pub const TELL_ALL: Span = Span::from_secs(1);
 
 /// A worker learned something about a type.
 #[derive(Message, Clone, Debug)]

@@ -42,7 +42,7 @@ fn right_data_in_spite_of(habits: Habits, tasks: u64) {
         house.wait_done(answer["id"].as_u64().unwrap());
     }
     assert!(server.faults() > 0, "nothing went wrong");
-    println!("{habits:?}: {} of the requests went wrong", server.faults());
+    eprintln!("{habits:?}: {} of the requests went wrong", server.faults());
     assert!(house.stop(), "{}", house.log());
     assert_eq!(std::fs::read_dir(house.path("pool/tmp")).unwrap().count(), 0, "unfinished files are left");
 }
@@ -126,7 +126,7 @@ impl Mount {
             .status();
         if !mounted.is_ok_and(|s| s.success()) {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "no tmpfs can be mounted");
-            println!("skipped: no tmpfs can be mounted here");
+            eprintln!("skipped: no tmpfs can be mounted here");
             return None;
         }
         Some(Mount(at.to_owned()))

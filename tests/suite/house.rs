@@ -38,6 +38,8 @@ pub struct House {
     pub child: Option<Child>,
     extra: String,
     env: Vec<(String, OsString)>,
+    daemon: String,
+    capacity: &'static str,
 }
 
 impl House {
@@ -47,7 +49,14 @@ impl House {
         for d in ["volumes", "copies"] {
             std::fs::create_dir(dir.path().join(d)).unwrap();
         }
-        House { dir, child: None, extra: extra.into(), env: Vec::new() }
+        House {
+            dir,
+            child: None,
+            extra: extra.into(),
+            env: Vec::new(),
+            daemon: String::new(),
+            capacity: "64MiB",
+        }
     }
 
     /// With a word of the configuration replaced, for paths that are known only now.
@@ -59,6 +68,18 @@ impl House {
     /// Sets a variable of the daemon's environment, from the next start on.
     pub fn env(&mut self, name: &str, value: impl Into<OsString>) {
         self.env.push((name.into(), value.into()));
+    }
+
+    /// With more lines in `[daemon]`.
+    pub fn with_daemon(mut self, lines: &str) -> House {
+        self.daemon = lines.into();
+        self
+    }
+
+    /// With a pool of another size than 64 MiB.
+    pub fn holding(mut self, capacity: &'static str) -> House {
+        self.capacity = capacity;
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -78,6 +99,7 @@ state_dir = "{d}/state"
 work_dir = "{d}/work"
 socket = "{d}/s.sock"
 log = "human"
+{daemon}
 [source.volumes]
 kind = "file"
 path = "{d}/volumes"
@@ -87,7 +109,7 @@ path = "{d}/copies"
 writable = true
 [cache.main]
 dir = "{d}/pool"
-capacity = "64MiB"
+capacity = "{capacity}"
 min_free = "1MiB"
 [worker.fast]
 slots = 2
@@ -95,7 +117,9 @@ slots = 2
 slots = 1
 {extra}
 "#,
-            extra = self.extra
+            extra = self.extra,
+            daemon = self.daemon,
+            capacity = self.capacity
         );
         let path = self.path("forestage.toml");
         std::fs::write(&path, text).unwrap();

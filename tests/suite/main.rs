@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
 
 mod bad_input;
+mod browser;
 mod daemon;
 mod faults;
 mod faulty;
@@ -10,8 +11,12 @@ mod forecasts;
 mod heap;
 mod house;
 mod images;
+mod learned;
 mod life;
 mod nginx;
+mod port;
+mod prometheus;
 mod queue;
+mod replay;
 mod right_data;
 mod survives;

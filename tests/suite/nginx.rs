@@ -16,7 +16,7 @@ impl Nginx {
         let places = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"];
         let Some(program) = places.into_iter().find(|p| Path::new(p).exists()) else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "nginx is not installed");
-            println!("skipped: nginx is not installed");
+            eprintln!("skipped: nginx is not installed");
             return None;
         };
         let own = tempfile::tempdir().unwrap();

@@ -187,7 +187,7 @@ fn submit_until_it_dies(house: &House, told: &Mutex<Told>) {
         let mut told = told.lock().unwrap();
         let next = told.len() as u64;
         let fresh = next..next + 1 + batch % 5;
-        let keys: Vec<u64> = fresh.chain((next > 3).then(|| next / 2)).collect();
+        let keys: Vec<u64> = fresh.chain((next > 3).then_some(next / 2)).collect();
         for key in &keys {
             told.entry(*key).or_default();
         }

@@ -19,7 +19,7 @@ use std::convert::Infallible;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsQuery {
-    /// From this number on; from the oldest that is kept when left out. A client that reconnects says
+    /// From this number on (0: the oldest that is kept); the latest hundred when left out. A client that reconnects says
     /// `Last-Event-ID` instead.
     #[serde(default)]
     from: Option<u64>,

@@ -7,6 +7,7 @@ mod events;
 mod groups;
 mod heatmap;
 mod log;
+mod monitor;
 mod outside;
 mod query;
 mod recurring;
@@ -18,7 +19,7 @@ mod workers;
 use super::backend::Backend;
 use super::error::Error;
 use super::near::near;
-use super::{roles, wire};
+use super::{dashboard, roles, wire};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, Uri, header};
@@ -145,6 +146,9 @@ fn declared() -> OpenApiRouter<Ask> {
         .routes(routes!(cache::evict))
         .routes(routes!(cache::verify))
         .routes(routes!(heatmap::heatmap))
+        .routes(routes!(monitor::series))
+        .routes(routes!(monitor::now))
+        .routes(routes!(monitor::metrics))
         .routes(routes!(why::savings))
         .routes(routes!(why::why))
         .routes(routes!(control::pause))
@@ -180,6 +184,7 @@ pub fn router(backend: Arc<dyn Backend>, limits: Limits, stop: CancellationToken
         document: Bytes::from(serde_json::to_vec(&document).expect("the document is plain data")),
     };
     router
+        .merge(dashboard::router())
         .route_layer(middleware::from_fn(roles::guard))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)

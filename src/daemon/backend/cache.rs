@@ -5,6 +5,7 @@ use crate::api::{Error, wire};
 use crate::cache::Policy;
 use crate::cache::actor::{self, Count, Evict, Keep, Verify};
 use crate::flow::{CacheId, ObjectName};
+use crate::predict::objects::actor::Weigh;
 use crate::prefetch::actor::Stage;
 use crate::task::{derived_inputs, parse_object};
 use futures_util::future::join_all;
@@ -15,7 +16,8 @@ const LIST: (usize, usize) = (1_000, 10_000);
 impl Hub {
     pub(super) async fn show_caches(&self) -> Result<Vec<wire::Cache>, Error> {
         let mut caches = Vec::new();
-        for (cache, addr) in self.config.caches.iter().zip(&self.house.caches) {
+        let memory = self.house.objects.send(Weigh).await.map_err(gone)?;
+        for ((cache, addr), memory) in self.config.caches.iter().zip(&self.house.caches).zip(memory) {
             let fill = actor::look(addr, |c| c.fill()).await.map_err(gone)?;
             let looked = addr.send(Count).await.map_err(gone)?;
             let policy = match cache.policy {
@@ -33,6 +35,8 @@ impl Hub {
                 objects: fill.entries,
                 hits: looked.hits,
                 misses: looked.misses,
+                model_bytes: memory.model_bytes as u64,
+                catalogue_bytes: memory.catalogue_bytes as u64,
             });
         }
         Ok(caches)

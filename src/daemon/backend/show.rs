@@ -303,7 +303,6 @@ impl Hub {
 }
 
 fn explanation(e: predict::Explained, learned: bool) -> wire::Explain {
-    let bins = e.calibration.bins();
     wire::Explain {
         exponents: e.exponents,
         exponents_learned: learned,
@@ -318,16 +317,19 @@ fn explanation(e: predict::Explained, learned: bool) -> wire::Explain {
                 count: v.seen.map(f64::from),
             })
             .collect(),
-        calibration: bins
-            .iter()
-            .enumerate()
-            .map(|(i, b)| {
-                let (confidence, came_true) = b.rates().unwrap_or_default();
-                let width = 1.0 / bins.len() as f64;
-                let from = i as f64 * width;
-                wire::CalibrationBin { from, to: from + width, count: b.n, confidence, came_true }
-            })
-            .collect(),
+        calibration: reliability(&e.calibration),
         log_loss_bits: e.log_loss_bits,
     }
+}
+
+/// A reliability table, bin by bin.
+pub(super) fn reliability(calibration: &predict::calibration::Calibration) -> Vec<wire::CalibrationBin> {
+    let bins = calibration.bins();
+    let width = 1.0 / bins.len() as f64;
+    let bin = |(i, b): (usize, &predict::calibration::Bin)| {
+        let (confidence, came_true) = b.rates().unwrap_or_default();
+        let from = i as f64 * width;
+        wire::CalibrationBin { from, to: from + width, count: b.n, confidence, came_true }
+    };
+    bins.iter().enumerate().map(bin).collect()
 }

@@ -8,13 +8,16 @@
 
 use super::pool::PoolHistory;
 use crate::flow::CacheId;
-use crate::message::{Cached, Declined, Expect, Fact, Proposed, Unforeseen};
+use crate::message::{Cached, Declined, Expect, Fact, PoolFill, Proposed, Unforeseen};
 use crate::predict::actor::Snapshot;
 use crate::time::{Clock, Span};
 use actix::prelude::*;
 
 /// Messages that may wait.
 const MAILBOX: usize = 16_384;
+
+/// Snapshots are this far apart at least: one is several MiB, and what is lost with it is soon learned again.
+const SNAPSHOTS_APART: Span = Span::from_secs(600);
 
 /// Keeps the snapshot of a pool's history; must not block.
 pub type HistoryKeeper = Box<dyn FnMut(CacheId, Vec<u8>)>;
@@ -46,7 +49,8 @@ pub struct ObjectsActor {
 }
 
 impl ObjectsActor {
-    /// With the histories that were kept; snapshots are made every `every`.
+    /// With the histories that were kept; snapshots are made every `every`, but not more often than every ten
+    /// minutes.
     pub fn new(
         pools: Vec<PoolHistory>,
         caches: Vec<Recipient<Expect>>,
@@ -55,7 +59,7 @@ impl ObjectsActor {
         keeper: HistoryKeeper,
         every: Span,
     ) -> ObjectsActor {
-        ObjectsActor { pools, caches, prefetch, clock, keeper, every }
+        ObjectsActor { pools, caches, prefetch, clock, keeper, every: every.max(SNAPSHOTS_APART) }
     }
 
     fn pool(&mut self, cache: CacheId) -> Option<&mut PoolHistory> {
@@ -65,12 +69,13 @@ impl ObjectsActor {
     /// Tells a cache what is expected, and hears how full it is.
     fn expect(&mut self, cache: CacheId, expect: Expect, ctx: &mut Context<Self>) {
         let Some(to) = self.caches.get(usize::from(cache.0)) else { return };
-        let told = to.send(expect).into_actor(self).map(move |fill, actor, _| {
-            if let (Ok(fill), Some(pool)) = (fill, actor.pool(cache)) {
-                pool.filled(fill);
+        let (told, addr) = (to.send(expect), ctx.address());
+        // The answer comes back as a message, behind what was told before it.
+        actix_rt::spawn(async move {
+            if let Ok(fill) = told.await {
+                let _ = addr.send(Filled(cache, fill)).await;
             }
         });
-        ctx.spawn(told);
     }
 
     fn snapshot(&mut self) {
@@ -103,6 +108,20 @@ impl Handler<Fact<Unforeseen>> for ObjectsActor {
         if !proposed.objects.is_empty() || !proposed.withdrawn.is_empty() {
             // Who has no room stages nothing of it; the proposals end by themselves.
             let _ = self.prefetch.try_send(Fact(proposed));
+        }
+    }
+}
+
+/// How full a cache is.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Filled(CacheId, PoolFill);
+
+impl Handler<Filled> for ObjectsActor {
+    type Result = ();
+    fn handle(&mut self, msg: Filled, _: &mut Context<Self>) {
+        if let Some(pool) = self.pool(msg.0) {
+            pool.filled(msg.1);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::shape::Fields;
 const PROTECT: f32 = 0.2;
 
 /// It is protected again after this part of a candidate's time at the earliest.
-const PROTECT_AGAIN: u64 = 16;
+const PROTECT_AGAIN: u64 = 32;
 
 /// Evidence that an object comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,10 +10,12 @@ use super::snapshot::{Reader, Writer};
 
 const KNOTS: usize = 33;
 
-/// One map for each context. Kept as differences to the identity, so a map that has learned nothing is zero.
+/// One map for each context. Kept as differences to the identity, so a map that has learned nothing is zero, and
+/// contexts never met take no room.
 #[derive(Clone, Debug)]
 pub(super) struct Apm {
     moved: Vec<f32>,
+    contexts: usize,
     identity: [f32; KNOTS],
     rate: f32,
     /// The last answer: left knot, and how near it was to the right one.
@@ -24,7 +26,7 @@ pub(super) struct Apm {
 impl Apm {
     pub fn new(contexts: usize, rate: f32) -> Apm {
         let identity = std::array::from_fn(|j| 1.0 / (1.0 + exp(-(j as f32 - 16.0) * 0.5)));
-        Apm { moved: vec![0.0; contexts * KNOTS], identity, rate, at: 0, fraction: 0.0 }
+        Apm { moved: Vec::new(), contexts, identity, rate, at: 0, fraction: 0.0 }
     }
 
     /// Memory, bytes.
@@ -34,7 +36,7 @@ impl Apm {
 
     #[inline(always)]
     fn knot(&self, at: usize) -> f32 {
-        self.identity[at % KNOTS] + self.moved[at]
+        self.identity[at % KNOTS] + self.moved.get(at).copied().unwrap_or_default()
     }
 
     /// What `logit` has meant in `context`, a probability.
@@ -52,6 +54,11 @@ impl Apm {
     #[inline(always)]
     pub fn learn(&mut self, hit: bool) {
         let target = f32::from(u8::from(hit));
+        if self.at + 1 >= self.moved.len() {
+            // Room for this context and for as many again.
+            let contexts = ((self.at / KNOTS + 1) * 2).min(self.contexts);
+            self.moved.resize(contexts * KNOTS, 0.0);
+        }
         for (at, nearness) in [(self.at, 1.0 - self.fraction), (self.at + 1, self.fraction)] {
             let step = self.rate * nearness * (target - self.knot(at));
             self.moved[at] += step;
@@ -63,7 +70,11 @@ impl Apm {
     }
 
     pub fn load(&mut self, from: &mut Reader<'_>) -> Result<(), Error> {
-        from.f32s_into(&mut self.moved)
+        self.moved = from.f32s(self.contexts * KNOTS, "a map of probabilities")?;
+        if !self.moved.len().is_multiple_of(KNOTS) {
+            return Err(Error::Malformed { what: "a map of probabilities" });
+        }
+        Ok(())
     }
 }
 

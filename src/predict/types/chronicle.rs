@@ -7,9 +7,6 @@ use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol};
 use crate::time::Time;
 
-/// States whose echoes are kept, as a power of two.
-const ECHO_BITS: u8 = 14;
-
 /// What followed each state the last times, and what ended last.
 #[derive(Clone, Debug)]
 pub(super) struct Chronicle {
@@ -19,8 +16,9 @@ pub(super) struct Chronicle {
 }
 
 impl Chronicle {
-    pub fn new() -> Chronicle {
-        Chronicle { echoes: Echoes::new(ECHO_BITS), last_type: 0 }
+    /// With the echoes of 2^bits states.
+    pub fn new(bits: u8) -> Chronicle {
+        Chronicle { echoes: Echoes::new(bits), last_type: 0 }
     }
 
     /// Memory, bytes.
@@ -66,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_history_hears_what_followed_its_state_in_others() {
-        let mut c = Chronicle::new();
+        let mut c = Chronicle::new(14);
         let mut a = c.begin(1);
         for (i, symbol) in [4, 5].into_iter().enumerate() {
             c.advance(&mut a, symbol, 9, Time::from_us(i as u64));

@@ -90,7 +90,7 @@ impl Engine {
             workers: Names::new(WORKERS_MAX),
             entities: Entities::new(settings.entities_max as usize),
             latest: Latest::default(),
-            chronicle: Chronicle::new(),
+            chronicle: Chronicle::new(settings.echo_bits()),
             by_entity: entity_model::new(settings, closed),
             crew: settings.workers.then(crew),
             calibration: Calibration::of_last(settings.calibration_window.into()),

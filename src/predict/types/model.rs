@@ -9,6 +9,7 @@
 //! Nothing is allocated on the way. [`Model::learn`] is the lesson of the forecast in hand: the one that
 //! [`Model::predict`] made last.
 
+mod explain;
 mod hand;
 mod layout;
 mod lesson;
@@ -46,18 +47,6 @@ const FLOOR: f32 = 2e-4;
 const APM_RATE: f32 = 0.02;
 /// Named types of a given distribution that become candidates.
 const GIVEN_CANDIDATES: usize = 12;
-
-/// What one expert said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Loud {
-    pub name: &'static str,
-    /// Its weighted row at the best type.
-    pub says: f32,
-    /// The type it raises most.
-    pub favours: Option<Symbol>,
-    /// Counts behind it, if it is a context of the count table.
-    pub seen: Option<u8>,
-}
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -98,7 +87,7 @@ impl Model {
             table: Table::new(settings.table_bits, settings.forget_above),
             fading: Fading::new(settings.table_bits.saturating_sub(3)),
             sparse: Regression::new(settings.regression_bits, layout.regression_rate, 3.0),
-            residual: Regression::new(10, 0.05, 1.0),
+            residual: Regression::new(settings.regression_bits - 3, 0.05, 1.0),
             standing: Standing::new(),
             pools: Pools::new(layout.pools, rows, first, layout.pool_rate),
             by_last_type: Apm::new(MODULUS, APM_RATE),
@@ -390,41 +379,6 @@ impl Model {
     #[inline]
     pub fn counts(&self, k: usize, hash: u64) -> Option<&super::table::Node> {
         self.table.find(context::key(k, hash) | 1).node.map(|n| self.table.node(n))
-    }
-
-    /// What every expert said about the best type, loudest first. The vector is the caller's.
-    pub fn loudest(&self, out: &mut Vec<Loud>) {
-        out.clear();
-        let hand = &self.hand;
-        let weights = self.pools.weights(&hand.situation);
-        for &r in hand.situation.live() {
-            let r = r as usize;
-            let w = weights.iter().map(|w| w[r]).sum::<f32>() / 3.0;
-            let row = hand.situation.rows[r].map(|x| w * x);
-            let list = hand.candidates.list();
-            out.push(Loud {
-                name: self.row_name(r),
-                says: row[hand.top],
-                favours: list.get(best(&row[..list.len()])).copied(),
-                seen: (r < self.contexts)
-                    .then(|| hand.places[r].node.map(|n| self.table.node(n).total()))
-                    .flatten(),
-            });
-        }
-        out.sort_by(|a, b| b.says.abs().total_cmp(&a.says.abs()));
-    }
-
-    fn row_name(&self, row: usize) -> &'static str {
-        match row {
-            r if r < BASE => CONTEXTS[r].name,
-            r if r < self.contexts => self.layout.extra[r - BASE].name,
-            r => match r - self.contexts {
-                SPARSE => "regression",
-                PLAIN => "plain frequency",
-                GIVEN => "entities in play",
-                other => FADING[other - FIRST_FADING].name,
-            },
-        }
     }
 
     #[cfg(test)]

@@ -20,6 +20,8 @@ use super::snapshot::{Reader, Writer};
 pub(super) const ROWS: usize = 40;
 /// G before the first step.
 const FIRST_SQUARE: f32 = 8.0;
+/// Errors smaller than this are not worth a step.
+const SMALL: f32 = 0.01;
 /// Largest gradient.
 const CLIP: f32 = 20.0;
 
@@ -293,6 +295,9 @@ impl Pools {
     /// One step of every pool, given the class that came.
     #[inline(always)]
     pub fn learn(&mut self, s: &Situation, candidates: &Candidates, came: usize) {
+        if self.pools.iter().all(|pool| 1.0 - pool.p[came] < SMALL) {
+            return;
+        }
         let width = candidates.width();
         let mut g = [[0.0f32; ROWS]; POOLS];
         let p = self.pools.each_ref().map(|pool| pool.p);
@@ -328,7 +333,7 @@ impl Pools {
         for set in self.pools.iter_mut().flat_map(|p| &mut p.sets) {
             let most = set.selector.values() * 2 * stride;
             set.cells = from.f32s(most, "the weights of a pool")?;
-            let whole = set.cells.len() % (2 * stride) == 0;
+            let whole = set.cells.len().is_multiple_of(2 * stride);
             let full = set.selector != Selector::Evidence || set.cells.len() == most;
             let squares = set.cells.chunks(2 * stride).all(|c| c.iter().skip(stride).all(|&q| q >= 0.0));
             if !(whole && full && squares) {

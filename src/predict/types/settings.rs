@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Nodes of 36 bytes of each count table, as a power of two (10..=20). 15 is .001 bit worse than 16, 14
-    /// .004 worse.
+    /// .004, 13 .009.
     pub table_bits: u8,
     /// Lines of 64 bytes of each sparse regression, as a power of two (7..=18).
     pub regression_bits: u8,
@@ -41,9 +41,9 @@ impl Default for Settings {
     }
 }
 
-/// Bytes of one model for each node of its count table: the node with its tag, and the eighth of a node each of
-/// fading contexts and regression, of 64 bytes.
-const MODEL_BYTES_PER_NODE: u64 = 36 + 8 + 8;
+/// Bytes of one model for each node of its count table: the node with its tag, an eighth of a line each of fading
+/// contexts and regression, of 64 bytes, half an echo of ten, and little besides.
+const MODEL_BYTES_PER_NODE: u64 = 36 + 8 + 8 + 5 + 1;
 /// Bytes of one entity: history, name, place in the index.
 const ENTITY_BYTES: u64 = 300;
 /// Bytes of what has no knob: echoes, maps, pools, weights of who takes what.
@@ -56,8 +56,7 @@ impl Settings {
         let entities = (memory_bytes / 4 / ENTITY_BYTES).clamp(16, 1_000_000);
         let models = (memory_bytes * 3 / 4).saturating_sub(FIXED_BYTES);
         // Three models, and that of the host with a quarter of the nodes.
-        let fits =
-            |bits: &u8| (3 * MODEL_BYTES_PER_NODE << bits) + (MODEL_BYTES_PER_NODE << bits >> 2) <= models;
+        let fits = |bits: &u8| (MODEL_BYTES_PER_NODE * 13 / 4) << bits <= models;
         let table_bits = (10..=20).rev().find(fits).unwrap_or(10);
         Settings {
             table_bits,
@@ -92,6 +91,11 @@ impl Settings {
                 accepted: CONTEXTS[1..].iter().map(|c| c.name).collect::<Vec<_>>().join(" | "),
             }),
         }
+    }
+
+    /// States whose echoes are kept, as a power of two.
+    pub(super) fn echo_bits(&self) -> u8 {
+        self.table_bits - 1
     }
 
     /// A bit for each context that may speak.

@@ -9,7 +9,7 @@ use super::Error;
 /// First bytes of every snapshot.
 const MAGIC: &[u8; 8] = b"fstypes\0";
 /// Raised with every change of the layout or of what a field means.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 const HEADER: usize = 24;
 
 /// Collects the body.

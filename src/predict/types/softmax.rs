@@ -13,7 +13,7 @@ use super::{Error, Symbol};
 /// The block of the two rest classes: above every block of types.
 const REST_BLOCK: u32 = 0xFFFF;
 /// Errors smaller than this are not worth a cache line.
-const SMALL: f32 = 1e-3;
+const SMALL: f32 = 4e-3;
 
 /// Figures by block and lane.
 pub(super) type Blocks = [[f32; LANES]; ROW];

@@ -1,17 +1,20 @@
 //! What followed each context, in fixed memory.
 //!
-//! A set-associative hash table, four ways to a set, tags apart from nodes so that looking for an absent
-//! context touches one cache line. A full set gives up the node with the fewest counts; the ones passed over
-//! age, so that a node that was once busy does not stay for ever.
+//! A set-associative hash table, eight ways to a set, tags apart from nodes so that looking for an absent
+//! context touches one cache line. A full set gives up the node with the fewest counts, of equals the one that
+//! was passed over oftenest; those passed over age, so that a node that was once busy does not stay for ever.
 
 use super::snapshot::{Reader, Writer};
 use super::{Error, Symbol};
 
-/// Symbols that one node can hold. Fifteen in twice the memory gained .001 bit, twice the nodes .003.
-pub(super) const SYMBOLS: usize = 9;
-const WAYS: usize = 4;
+/// Symbols that one node can hold. Fifteen in twice the memory gained .0007 bit, twice the nodes .002.
+pub(super) const SYMBOLS: usize = 10;
+/// Four ways cost .0005 bit.
+const WAYS: usize = 8;
 /// The highest limit of a node's counts: one more must fit its byte.
 pub(super) const LIMIT_MAX: u8 = u8::MAX - 1;
+/// What one unit of age adds to [`Node::len_and_age`].
+const AGE_STEP: u8 = 16;
 /// A node passed over this often by insertions into its set has its counts halved.
 const PASSED_OVER: u8 = 8;
 
@@ -19,8 +22,8 @@ const PASSED_OVER: u8 = 8;
 #[repr(C, align(32))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Node {
-    len: u8,
-    age: u8,
+    /// How many symbols, and above them how often it was passed over.
+    len_and_age: u8,
     total: u8,
     counts: [u8; SYMBOLS],
     symbols: [Symbol; SYMBOLS],
@@ -36,7 +39,12 @@ impl Node {
     #[inline(always)]
     pub fn distinct(&self) -> usize {
         // The bound is stated for the optimiser: it removes the checks of the two arrays.
-        (self.len as usize).min(SYMBOLS)
+        (self.len_and_age as usize % AGE_STEP as usize).min(SYMBOLS)
+    }
+    /// How often it was passed over since it last learned or was halved.
+    #[inline(always)]
+    fn age(&self) -> u8 {
+        self.len_and_age / AGE_STEP
     }
     /// The symbols, the most frequent roughly first.
     #[inline(always)]
@@ -53,7 +61,7 @@ impl Node {
     #[inline(always)]
     fn learn(&mut self, symbol: Symbol, limit: u8) -> bool {
         let n = self.distinct();
-        self.age = 0;
+        self.len_and_age %= AGE_STEP;
         let at = self.symbols[..n].iter().position(|&s| s == symbol);
         match at {
             Some(j) => {
@@ -67,7 +75,7 @@ impl Node {
             None if n < SYMBOLS => {
                 self.symbols[n] = symbol;
                 self.counts[n] = 1;
-                self.len += 1;
+                self.len_and_age += 1;
                 self.total += 1;
             }
             None => {
@@ -85,7 +93,8 @@ impl Node {
     /// Half of every count, rounded up: what was seen stays known.
     fn halve(&mut self) {
         self.total = 0;
-        for c in &mut self.counts[..(self.len as usize).min(SYMBOLS)] {
+        let n = self.distinct();
+        for c in &mut self.counts[..n] {
             *c = c.div_ceil(2);
             self.total += *c;
         }
@@ -114,7 +123,7 @@ impl Table {
     /// at most [`LIMIT_MAX`].
     pub fn new(bits: u8, limit: u8) -> Table {
         assert!(limit <= LIMIT_MAX, "checked by the settings");
-        let n = 1usize << bits.max(2);
+        let n = 1usize << bits.max(3);
         Table { tags: vec![0; n], nodes: vec![Node::default(); n], limit }
     }
 
@@ -171,17 +180,20 @@ impl Table {
         self.nodes[at].learn(symbol, self.limit)
     }
 
-    /// Takes the way with the smallest total, the first of equals.
+    /// Takes the way with the smallest total, of equals the oldest, then the first.
     fn insert(&mut self, place: Place) -> usize {
         let set = place.set as usize;
-        let worth = |t: &Table, w: usize| if t.tags[w] == 0 { 0 } else { 1 + u32::from(t.nodes[w].total) };
-        let taken = (set..set + WAYS).min_by_key(|&w| worth(self, w)).expect("a set has four ways");
+        let worth = |t: &Table, w: usize| {
+            let node = &t.nodes[w];
+            if t.tags[w] == 0 { (0, 0) } else { (1 + u32::from(node.total), PASSED_OVER - node.age()) }
+        };
+        let taken = (set..set + WAYS).min_by_key(|&w| worth(self, w)).expect("a set has eight ways");
         if self.tags[taken] != 0 {
             for passed in (set..set + WAYS).filter(|&w| w != taken) {
                 let node = &mut self.nodes[passed];
-                node.age += 1;
-                if node.age >= PASSED_OVER {
-                    node.age = 0;
+                node.len_and_age += AGE_STEP;
+                if node.age() >= PASSED_OVER {
+                    node.len_and_age %= AGE_STEP;
                     node.halve();
                 }
             }
@@ -195,8 +207,7 @@ impl Table {
         to.u32s(&self.tags);
         for (node, &tag) in self.nodes.iter().zip(&self.tags) {
             if tag != 0 {
-                to.u8(node.len);
-                to.u8(node.age);
+                to.u8(node.len_and_age);
                 to.u16s_fixed(node.symbols());
                 node.counts().iter().for_each(|&c| to.u8(c));
             }
@@ -211,10 +222,9 @@ impl Table {
             if tag == 0 {
                 continue;
             }
-            node.len = from.u8()?;
-            node.age = from.u8()?;
-            let n = node.len as usize;
-            if n > SYMBOLS || node.age >= PASSED_OVER {
+            node.len_and_age = from.u8()?;
+            let n = usize::from(node.len_and_age % AGE_STEP);
+            if n > SYMBOLS || node.age() >= PASSED_OVER {
                 return Err(Error::Malformed { what: "a node of the count table" });
             }
             from.u16s_fixed(&mut node.symbols[..n])?;
@@ -236,9 +246,9 @@ impl Table {
         for (node, &tag) in self.nodes.iter().zip(&self.tags) {
             let total: u32 = node.counts().iter().map(|&c| u32::from(c)).sum();
             assert_eq!(total, u32::from(node.total));
-            assert!(node.total <= self.limit && node.age < PASSED_OVER);
+            assert!(node.total <= self.limit && node.age() < PASSED_OVER);
             assert!(node.counts().iter().all(|&c| c > 0));
-            assert_eq!(tag != 0, node.len > 0, "a node is tagged from its first count on");
+            assert_eq!(tag != 0, node.distinct() > 0, "a node is tagged from its first count on");
         }
     }
 }

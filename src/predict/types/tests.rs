@@ -290,3 +290,23 @@ fn without_workers_only_entities_are_forecast() {
     engine.for_entity(Some("vol1"), &mut d);
     assert_is_distribution(&d);
 }
+
+#[test]
+fn questions_leave_no_trace_in_a_snapshot() {
+    let mut engine = Engine::new(&small()).unwrap();
+    let mut out = Distribution::default();
+    let strangers = [
+        Subject::Worker("never at work"),
+        Subject::EntityAt(Some("new"), "nor this one"),
+        Subject::Entity(Some("new")),
+        Subject::Host,
+    ];
+    let mut workload = Workload::new(6);
+    for _ in 0..40 {
+        let quiet = engine.to_bytes();
+        strangers.iter().for_each(|&s| engine.predict(s, &mut out));
+        assert_eq!(engine.to_bytes(), quiet);
+        Engine::from_bytes(&small(), &quiet).unwrap();
+        engine.learn(&workload.next().event());
+    }
+}

@@ -96,7 +96,7 @@ impl WorkerModel {
             takes: Takes::new(),
             lost: Table::new(LOST_BITS, LIMIT_MAX),
             handover: Handover::new(),
-            chronicle: Chronicle::new(),
+            chronicle: Chronicle::new(settings.echo_bits()),
             workers: Vec::new(),
             in_play: InPlay::new(),
             order: Vec::with_capacity(CHOICES),

@@ -64,6 +64,7 @@ impl Agenda {
         self.settings.mode != Mode::Off
             && !self.left_out.contains_key(key)
             && !self.declined.contains_key(key)
+            && !self.gave_way.contains(key)
             && !self.written.contains_key(&key.object)
     }
 

@@ -5,6 +5,13 @@ use super::*;
 impl Agenda {
     /// Dispatch's tentative plan.
     pub fn planned(&mut self, plan: &Plan) {
+        if !self.gave_way.is_empty() {
+            for task in plan.next.iter().chain(&plan.later) {
+                for object in &task.inputs {
+                    self.gave_way.remove(&Key { pool: task.cache, object: object.clone() });
+                }
+            }
+        }
         self.candidates.planned(plan, &mut self.dirty);
     }
 
@@ -20,6 +27,11 @@ impl Agenda {
 
     /// What an entity is expected to bring, with the objects that its types derive.
     pub fn foreseen(&mut self, entity: &Arc<str>, derived: Vec<Derived>, now: Time) {
+        if !self.gave_way.is_empty() {
+            for d in &derived {
+                self.gave_way.remove(&Key { pool: d.cache, object: d.object.clone() });
+            }
+        }
         self.candidates.foreseen(entity, derived, now, &mut self.dirty);
     }
 
@@ -55,9 +67,11 @@ impl Agenda {
             line.wasted += 1;
             line.wasted_bytes += s.bytes;
             self.returned(&s.account, WASTED);
-            if fact.for_staging {
-                self.decline(&key, now + DECLINED, now);
+            if self.gave_way.len() >= DECLINED_MAX {
+                self.gave_way.clear();
             }
+            self.gave_way.insert(key.clone());
+            self.reject(&key);
         } else if fact.for_staging {
             self.watch(&key, now);
         }

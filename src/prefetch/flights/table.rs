@@ -250,7 +250,9 @@ impl Flights {
         flight.done_bytes = if error.keeps_partial() { partial_bytes } else { 0 };
         flight.whole |= matches!(error, Error::NoRanges { .. });
         let tries = if flight.class == Class::Demand { retry.demand_tries } else { retry.staging_tries };
-        if error.is_worth_retry() && flight.tries < tries && !flight.waiters.is_empty() {
+        // A task that joined a staging transfer does not go without for want of room: as demand it gets it anyway.
+        let raised = flight.class == Class::Demand && matches!(error, Error::NoRoom { .. });
+        if (error.is_worth_retry() || raised) && flight.tries < tries && !flight.waiters.is_empty() {
             let until = now + retry.wait(id, flight.tries);
             flight.state = State::Backoff { until };
             self.backoff.insert((until, id));

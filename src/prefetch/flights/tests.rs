@@ -119,6 +119,31 @@ fn demand_raises_a_staging_flight_without_a_restart() {
 }
 
 #[test]
+fn a_task_that_joined_staging_gets_its_object_when_the_pool_has_no_room_for_what_was_staged() {
+    let mut b = Bench::new(4);
+    let flight = started(&b.want("x", Class::Staging).1)[0].0;
+    let (w, _) = b.want("x", Class::Demand);
+    let error = Error::NoRoom { object: ObjectName::new("s:x"), reason: "others are needed sooner".into() };
+    let actions = b.end(flight, Ending::Failed { error, partial_bytes: 0 });
+    assert!(answers(&actions).iter().all(|(x, _)| *x != w), "{actions:?}");
+    b.now = b.table.next_wake().unwrap();
+    let again = started(&b.act(|f, now, out| f.tick(now, out)))[0].0;
+    let got = answers(&b.end(again, landed(7)));
+    assert!(got.iter().any(|(x, a)| *x == w && matches!(a, Answer::Landed { .. })), "{got:?}");
+}
+
+#[test]
+fn a_staging_transfer_goes_by_its_need_as_it_is_known_now() {
+    let mut b = Bench::new(2);
+    let running = started(&b.want("first", Class::Staging).1)[0].0;
+    let (late, _) = b.want_by("late", Class::Staging, t(10));
+    let (soon, _) = b.want_by("soon", Class::Staging, t(20));
+    b.act(|f, now, out| f.postpone(late, t(90_000), now, out));
+    b.act(|f, now, out| f.postpone(soon, t(1), now, out));
+    assert_eq!(started(&b.end(running, landed(7)))[0].1, "soon");
+}
+
+#[test]
 fn staging_pauses_while_demand_is_under_way_and_goes_on_after() {
     let mut b = Bench::new(4);
     b.want("s1", Class::Staging);

@@ -63,9 +63,9 @@ pub enum Subject<'a> {
 /// An entity and a type that are expected together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Joint {
-    /// Which entity: see [`Engine::entity_name`].
+    /// Which entity: see [`Engine::entity_name`](super::Engine::entity_name).
     pub entity: EntityRef,
-    /// Which type: see [`Engine::type_name`].
+    /// Which type: see [`Engine::type_name`](super::Engine::type_name).
     pub task_type: Symbol,
     /// Probability that the next task is of this type and about this entity.
     pub p: f32,

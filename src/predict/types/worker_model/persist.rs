@@ -11,8 +11,10 @@ impl WorkerModel {
         self.lost.save(to);
         self.handover.save(to);
         self.chronicle.save(to);
-        to.len(self.workers.len());
-        self.workers.iter().for_each(|w| w.save(to));
+        // One that was only asked about has nothing to be remembered, and no number yet.
+        let known = self.workers.split(|w| w.history.len == 0).next().unwrap_or_default();
+        to.len(known.len());
+        known.iter().for_each(|w| w.save(to));
     }
 
     pub fn load(&mut self, from: &mut Reader<'_>, types: usize, workers: usize) -> Result<(), Error> {
