@@ -222,6 +222,23 @@ pub enum Ending {
         /// Which task.
         task: TaskId,
     },
+    /// Its deadline passed before it could start.
+    TooLate,
+    /// An occurrence of a recurring task was left out.
+    Skipped {
+        /// Why.
+        reason: Skipped,
+    },
+}
+
+/// Why an occurrence of a recurring task was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skipped {
+    /// The one before was unfinished.
+    Overlap,
+    /// Its time passed while the daemon was down.
+    Missed,
 }
 
 impl Ending {
@@ -249,6 +266,13 @@ impl fmt::Display for Ending {
             Ending::SpawnFailed { error } => write!(f, "could not be started: {error}"),
             Ending::Lost => f.write_str("its worker was lost"),
             Ending::Released => f.write_str("its worker gave it back"),
+            Ending::Skipped { reason: Skipped::Overlap } => {
+                f.write_str("skipped: the one before is unfinished")
+            }
+            Ending::Skipped { reason: Skipped::Missed } => {
+                f.write_str("skipped: its time passed while the daemon was down")
+            }
+            Ending::TooLate => f.write_str("its deadline passed before it could start"),
             Ending::DependencyFailed { task } => {
                 write!(f, "task {task}, which it waited for, did not get done")
             }

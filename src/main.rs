@@ -1,5 +1,6 @@
 //! The binary: parse, call the library.
 
+use forestage::demo::placement::slot as placement;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -10,6 +11,11 @@ fn main() -> ExitCode {
         Some(forestage::worker::helper::ARG) => forestage::worker::helper::main(),
         Some(forestage::demo::work::ARGUMENT) => forestage::demo::work::main(&args.collect::<Vec<_>>()),
         Some(forestage::demo::bench::ARGUMENT) => forestage::demo::bench::main(&args.collect::<Vec<_>>()),
+        Some(forestage::demo::placement::ARGUMENT) => {
+            forestage::demo::placement::main(&args.collect::<Vec<_>>())
+        }
+        Some(placement::SLOT) => placement::slot_main(&args.collect::<Vec<_>>()),
+        Some(placement::WORK) => placement::work_main(&args.collect::<Vec<_>>()),
         _ => forestage::cli::main(),
     }
 }

@@ -40,6 +40,20 @@ pub trait Backend: Send + Sync + 'static {
     async fn retry(&self, id: u64) -> Result<wire::Task, Error>;
     /// Changes priority or delay of a waiting task.
     async fn edit(&self, id: u64, edit: wire::Edit) -> Result<wire::Task, Error>;
+    /// Recurring tasks, each with its next occurrence.
+    async fn recurring(&self) -> Result<Vec<wire::RecurringTask>, Error>;
+    /// Sets a recurring task, or replaces the one of that name; answered when it is durable.
+    async fn set_recurring(&self, name: String, r: wire::Recurring) -> Result<wire::RecurringTask, Error>;
+    /// Removes a recurring task.
+    async fn remove_recurring(&self, name: String) -> Result<(), Error>;
+    /// Groups that have unfinished tasks or settings.
+    async fn groups(&self) -> Result<Vec<wire::Group>, Error>;
+    /// Changes what is set of a group; answered when it is durable.
+    async fn set_group(&self, name: String, edit: wire::GroupEdit) -> Result<wire::Group, Error>;
+    /// Answers when no task (of a group) is unfinished, or after `timeout_s`.
+    async fn wait_idle(&self, group: Option<String>, timeout_s: f64) -> Result<wire::Idle, Error>;
+    /// Tries all failed tasks again that a filter names.
+    async fn retry_all(&self, filter: wire::RetryFilter) -> Result<wire::Retried, Error>;
     /// Why a task waits or was run where it was.
     async fn why_task(&self, id: u64) -> Result<wire::Why, Error>;
     /// Why an object is or is not staged.

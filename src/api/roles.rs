@@ -64,12 +64,15 @@ pub struct Peer {
 /// Paths that change what belongs to all.
 const ADMIN: [&str; 6] =
     ["/v1/cache/pin", "/v1/cache/unpin", "/v1/cache/evict", "/v1/pause", "/v1/resume", "/v1/drain"];
+/// The same for paths that everybody may look at.
+const ADMIN_CHANGES: [&str; 1] = ["/v1/groups/{name}"];
 
 /// The role that a route needs. `path` is the route as it was declared, not as it was asked for.
 pub fn needed(method: &Method, path: &str) -> Role {
-    if ADMIN.contains(&path) {
+    let looks = method == Method::GET || method == Method::HEAD;
+    if ADMIN.contains(&path) || (!looks && ADMIN_CHANGES.contains(&path)) {
         Role::Admin
-    } else if method == Method::GET || method == Method::HEAD {
+    } else if looks {
         Role::Read
     } else {
         Role::Submit

@@ -28,6 +28,8 @@ pub(crate) const NOW_S: f64 = 1_000_000.0;
 #[derive(Default)]
 struct State_ {
     tasks: BTreeMap<u64, Task>,
+    groups: BTreeMap<String, Group>,
+    recurring: BTreeMap<String, RecurringTask>,
     logs: BTreeMap<(u64, u32), Vec<u8>>,
     objects: BTreeMap<String, CachedObject>,
     events: Vec<Event>,
@@ -159,6 +161,8 @@ impl Memory {
             reason: None,
             exit_code: None,
             priority: submit.priority.unwrap_or(5),
+            group: submit.group,
+            deadline_s: submit.deadline_s.map(|d| NOW_S + d),
             attempts: 0,
             worker: None,
             submitted_s: NOW_S - 12.0,
@@ -581,6 +585,56 @@ impl Backend for Memory {
             }],
             off: vec!["copy from archive: saved nothing in 200 demands".into()],
         })
+    }
+    async fn recurring(&self) -> Result<Vec<RecurringTask>, Error> {
+        Ok(self.state().recurring.values().cloned().collect())
+    }
+    async fn set_recurring(&self, name: String, recurring: Recurring) -> Result<RecurringTask, Error> {
+        let task = RecurringTask {
+            name: name.clone(),
+            recurring,
+            next_s: Some(NOW_S + 60.0),
+            next_task: Some(1),
+            last_task: None,
+        };
+        self.state().recurring.insert(name, task.clone());
+        Ok(task)
+    }
+    async fn remove_recurring(&self, name: String) -> Result<(), Error> {
+        match self.state().recurring.remove(&name) {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound { message: format!("there is no recurring task `{name}`") }),
+        }
+    }
+    async fn groups(&self) -> Result<Vec<Group>, Error> {
+        Ok(self.state().groups.values().cloned().collect())
+    }
+    async fn set_group(&self, name: String, edit: GroupEdit) -> Result<Group, Error> {
+        let mut state = self.state();
+        let new = Group { name: name.clone(), weight: 1.0, ..Group::default() };
+        let group = state.groups.entry(name).or_insert(new);
+        group.paused = edit.paused.unwrap_or(group.paused);
+        group.weight = edit.weight.unwrap_or(group.weight);
+        group.max_running = edit.max_running.or(group.max_running);
+        group.max_queued = edit.max_queued.or(group.max_queued);
+        Ok(group.clone())
+    }
+    async fn wait_idle(&self, group: Option<String>, _: f64) -> Result<Idle, Error> {
+        let state = self.state();
+        let left = state.tasks.values().filter(|t| !t.state.is_final());
+        let left = left.filter(|t| group.is_none() || t.group == group);
+        Ok(Idle { unfinished: left.count() as u64 })
+    }
+    async fn retry_all(&self, filter: RetryFilter) -> Result<Retried, Error> {
+        let failed: Vec<u64> = {
+            let state = self.state();
+            let failed = state.tasks.values().filter(|t| t.state == State::Failed);
+            failed.filter(|t| filter.group.is_none() || t.group == filter.group).map(|t| t.id).collect()
+        };
+        for id in &failed {
+            self.retry(*id).await?;
+        }
+        Ok(Retried { retried: failed.len() as u64, refused: vec![] })
     }
     async fn pause(&self, pause: bool) -> Result<(), Error> {
         self.state().paused = pause;

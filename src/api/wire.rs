@@ -43,6 +43,12 @@ pub struct Submit {
     /// No attempt starts before this many seconds have passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_s: Option<f64>,
+    /// The task must have started when this many seconds have passed, or it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
+    /// The group that it belongs to: groups can be paused, and share the slots by weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Ask the sources anew for every input, whatever their consistency says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
@@ -102,6 +108,12 @@ pub struct Task {
     pub exit_code: Option<i32>,
     /// Priority class.
     pub priority: u8,
+    /// Its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// It must have started by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<f64>,
     /// Attempts so far.
     pub attempts: u32,
     /// Who runs or ran it.
@@ -189,6 +201,9 @@ pub struct TaskFilter {
     /// Only this entity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
+    /// Only this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// At most this many, 1 to 1000; 100 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -207,6 +222,150 @@ pub struct Edit {
     /// No attempt starts before this many seconds from now have passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_s: Option<f64>,
+}
+
+/// A group of tasks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Group {
+    /// Its name; empty for tasks that name none.
+    pub name: String,
+    /// Whether none of its tasks starts.
+    pub paused: bool,
+    /// Its share of the slots when others want them too, relative to theirs.
+    pub weight: f64,
+    /// Most of its tasks that run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+    /// Most of its tasks that are unfinished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_queued: Option<u32>,
+    /// How many run.
+    pub running: u32,
+    /// How many are unfinished, running ones included.
+    pub unfinished: u32,
+}
+
+/// What can be changed of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupEdit {
+    /// Start none of its tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Its share of the slots, above 0 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Most of its tasks that run at once; 0 is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+    /// Most of its tasks that are unfinished; 0 is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_queued: Option<u32>,
+}
+
+/// A task that is submitted again and again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recurring {
+    /// When: minute hour day month weekday, or six fields with seconds first.
+    pub cron: String,
+    /// The IANA time zone of the pattern; UTC when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// If one is due while the one before is unfinished; `skip` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
+    /// Of those missed while the daemon was down; `one` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
+    /// What is submitted; `deadline_s` counts from when it fires.
+    pub task: Submit,
+}
+
+/// What happens if one is due while the one before is unfinished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// It is cancelled, with that reason.
+    #[default]
+    Skip,
+    /// It is queued like any other task.
+    Allow,
+}
+
+/// Which of those missed while the daemon was down are run late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CatchUp {
+    /// None of them.
+    None,
+    /// One for all of them.
+    #[default]
+    One,
+    /// Each of them, up to 100.
+    All,
+}
+
+/// A recurring task as it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RecurringTask {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub recurring: Recurring,
+    /// When it fires next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_s: Option<f64>,
+    /// The delayed task that waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_task: Option<u64>,
+    /// The last one that was queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_task: Option<u64>,
+}
+
+/// What is left of those that were waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Idle {
+    /// Unfinished tasks.
+    pub unfinished: u64,
+}
+
+/// Which failed tasks are to be tried again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryFilter {
+    /// Only this type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub task_type: Option<String>,
+    /// Only this entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// Only this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// At most this many, the newest, 1 to 100000; 10000 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// What became of a `retry` in bulk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Retried {
+    /// How many are tried again.
+    pub retried: u64,
+    /// Those that could not be, at most 1000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refusal>,
+}
+
+/// A task that could not be tried again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// Its number.
+    pub id: u64,
+    /// Why.
+    pub message: String,
 }
 
 /// One worker.

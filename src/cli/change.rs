@@ -3,8 +3,8 @@
 use super::client::{Error, Target};
 use super::exit::Exit;
 use super::session::{Session, complain, worse};
-use super::{args, wait};
-use crate::api::wire::{Edit, Task};
+use super::{args, say, wait};
+use crate::api::wire::{Edit, Retried, RetryFilter, Task};
 use crate::time::Span;
 
 /// Cancel tasks, also running ones.
@@ -15,12 +15,27 @@ pub struct Cancel {
     pub tasks: Vec<u64>,
 }
 
-/// Try failed or cancelled tasks again.
+/// Try failed or cancelled tasks again: those named, or all failed ones that a filter names.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Retry {
     /// Their numbers.
-    #[arg(required = true, value_name = "TASK")]
+    #[arg(required_unless_present = "failed", conflicts_with = "failed", value_name = "TASK")]
     pub tasks: Vec<u64>,
+    /// All failed tasks, or those that the other options name.
+    #[arg(long)]
+    pub failed: bool,
+    /// Only failed tasks of this type.
+    #[arg(long = "type", short, value_name = "TYPE", requires = "failed")]
+    pub task_type: Option<String>,
+    /// Only failed tasks about this entity.
+    #[arg(long, short, requires = "failed")]
+    pub entity: Option<String>,
+    /// Only failed tasks of this group.
+    #[arg(long, short, value_name = "GROUP", requires = "failed")]
+    pub group: Option<String>,
+    /// At most this many, the newest, 1 to 100000 [default: 10000].
+    #[arg(long, short = 'n', requires = "failed", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: Option<u32>,
 }
 
 /// Change the priority or the delay of waiting tasks.
@@ -43,7 +58,21 @@ pub(super) async fn cancel(args: Cancel, s: &mut Session<'_>) -> anyhow::Result<
 }
 
 pub(super) async fn retry(args: Retry, s: &mut Session<'_>) -> anyhow::Result<Exit> {
-    each(&args.tasks, Change::Post("retry"), s).await
+    if !args.failed {
+        return each(&args.tasks, Change::Post("retry"), s).await;
+    }
+    let filter = RetryFilter {
+        task_type: args.task_type,
+        entity: args.entity,
+        group: args.group,
+        limit: args.limit.map(|n| n as usize),
+    };
+    let answer: Retried = s.client.post(&Target::of(&["retry"]), Some(&filter)).await?;
+    s.show(&answer, |r, _| {
+        let refused: String = r.refused.iter().map(|r| format!("task {}: {}\n", r.id, r.message)).collect();
+        format!("{} tried again\n{refused}", say::count(r.retried, "task", "tasks"))
+    })?;
+    Ok(if answer.refused.is_empty() { Exit::Ok } else { Exit::Refused })
 }
 
 pub(super) async fn edit(args: EditArgs, s: &mut Session<'_>) -> anyhow::Result<Exit> {

@@ -168,6 +168,26 @@ impl Client {
         self.change(Method::PATCH, target, Some(body)).await
     }
 
+    /// Puts something at a place.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put<T: DeserializeOwned>(
+        &mut self,
+        target: &Target,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        self.change(Method::PUT, target, Some(body)).await
+    }
+
+    /// Removes what is at a place.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete<T: DeserializeOwned>(&mut self, target: &Target) -> Result<T, Error> {
+        self.change(Method::DELETE, target, None::<&()>).await
+    }
+
     async fn change<T: DeserializeOwned>(
         &mut self,
         method: Method,

@@ -14,10 +14,12 @@ mod control;
 pub mod demo;
 mod events;
 pub mod exit;
+mod groups;
 mod heatmap;
 mod log;
 mod predict;
 mod progress;
+mod recurring;
 pub mod replay;
 mod replay_run;
 mod savings;
@@ -26,6 +28,7 @@ mod screen;
 pub mod serve;
 mod session;
 mod submit;
+mod synthetic;
 mod table;
 mod tasks;
 #[cfg(test)]
@@ -76,6 +79,10 @@ enum Ask {
     Cancel(With<change::Cancel>),
     Retry(With<change::Retry>),
     Edit(With<change::EditArgs>),
+    Group(With<groups::Set>),
+    Recurring(With<recurring::Args>),
+    /// List the groups that have unfinished tasks or settings.
+    Groups(Common),
     Workers(With<workers::Args>),
     Profile(With<workers::Profile>),
     Predict(With<predict::Args>),
@@ -115,6 +122,8 @@ impl Ask {
             Ask::Cancel(w) => &w.common,
             Ask::Retry(w) => &w.common,
             Ask::Edit(w) => &w.common,
+            Ask::Group(w) => &w.common,
+            Ask::Recurring(w) => &w.common,
             Ask::Workers(w) => &w.common,
             Ask::Profile(w) => &w.common,
             Ask::Predict(w) => &w.common,
@@ -124,7 +133,7 @@ impl Ask {
             Ask::Top(w) => &w.common,
             Ask::Why(w) => &w.common,
             Ask::Events(w) => &w.common,
-            Ask::Pause(c) | Ask::Resume(c) | Ask::Drain(c) | Ask::Health(c) => c,
+            Ask::Groups(c) | Ask::Pause(c) | Ask::Resume(c) | Ask::Drain(c) | Ask::Health(c) => c,
         }
     }
 
@@ -139,6 +148,9 @@ impl Ask {
             Ask::Cancel(w) => change::cancel(w.own, session).await,
             Ask::Retry(w) => change::retry(w.own, session).await,
             Ask::Edit(w) => change::edit(w.own, session).await,
+            Ask::Group(w) => groups::set(w.own, session).await,
+            Ask::Recurring(w) => recurring::run(w.own, session).await,
+            Ask::Groups(_) => groups::list_all(session).await,
             Ask::Workers(_) => workers::run(session).await,
             Ask::Profile(w) => workers::profile(w.own, session).await,
             Ask::Predict(w) => predict::run(w.own, session).await,

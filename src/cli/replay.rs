@@ -2,6 +2,7 @@
 
 use super::args::{self, Capacity};
 use super::screen::Look;
+use super::synthetic;
 use super::table::Table;
 use crate::predict;
 use crate::replay::{self, baseline::Baseline};
@@ -130,11 +131,14 @@ pub struct Objects {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
     /// The trace.
-    #[arg(value_name = "TRACE")]
-    pub trace: PathBuf,
-    /// How many workers of one slot there are, 1 to 10000.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    pub workers: u16,
+    #[arg(value_name = "TRACE", required_unless_present = "synthetic")]
+    pub trace: Option<PathBuf>,
+    /// How many workers of one slot there are, 1 to 10000 [default: 4].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub workers: Option<u16>,
+    /// A synthetic load instead of a trace.
+    #[command(flatten)]
+    pub synthetic: synthetic::Args,
     /// With staging, or without; both, and what staging would have saved, if it is not given.
     #[arg(long, value_enum)]
     pub staging: Option<Switch>,
@@ -175,6 +179,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Types(a) => types(a),
         What::Objects(a) => objects(a),
+        What::Run(a) if a.synthetic.synthetic => synthetic::run(&a.synthetic, a.workers, a.json),
         What::Run(a) => super::replay_run::run(&a),
     }
 }

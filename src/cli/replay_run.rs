@@ -15,6 +15,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// Workers of a replay that does not say.
+const WORKERS: u16 = 4;
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
@@ -32,8 +35,10 @@ struct Report {
 /// A trace that cannot be read, with its line; a file that cannot be written.
 #[allow(clippy::print_stdout, reason = "a command's output")]
 pub fn run(a: &Run) -> anyhow::Result<ExitCode> {
-    let trace = Trace::read(&a.trace)?;
-    let script = Arc::new(Script::new(&trace, u32::from(a.workers)));
+    let path = a.trace.as_deref().context("name a trace, or --synthetic")?;
+    let workers = a.workers.unwrap_or(WORKERS);
+    let trace = Trace::read(path)?;
+    let script = Arc::new(Script::new(&trace, u32::from(workers)));
     let options = options(a);
     let mut decisions = match &a.decisions {
         Some(path) => {
@@ -72,7 +77,7 @@ pub fn run(a: &Run) -> anyhow::Result<ExitCode> {
     let (off, on) = (side(false)?, side(true)?);
     let saved = off.as_ref().zip(on.as_ref()).map(|(off, on)| Saved::between(off, on));
     let capacity_bytes = run::capacity_bytes(&script, &options);
-    let report = Report { trace: trace.name.clone(), workers: a.workers, capacity_bytes, off, on, saved };
+    let report = Report { trace: trace.name.clone(), workers, capacity_bytes, off, on, saved };
     if a.json {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(ExitCode::SUCCESS);
@@ -93,10 +98,11 @@ fn line(out: &mut impl Write, decision: &crate::flow::Decision) -> std::io::Resu
 }
 
 fn options(a: &Run) -> Options {
+    let workers = a.workers.unwrap_or(WORKERS);
     let bytes_per_s = a.bandwidth as f64;
     Options {
-        workers: a.workers,
-        pools: a.pools.min(a.workers),
+        workers,
+        pools: a.pools.min(workers),
         capacity: match a.capacity {
             Capacity::Share(s) => objects::Capacity::Share(s),
             Capacity::Bytes(b) => objects::Capacity::Bytes(b),

@@ -4,7 +4,7 @@ use super::args::Common;
 use super::client::{Client, Target};
 use super::exit::Exit;
 use super::screen::{Look, Screen};
-use crate::api::wire::{ErrorBody, Task};
+use crate::api::wire::{ErrorBody, Idle, Task};
 use crate::config::{Config, Error, Surroundings, locate};
 use crate::task::State;
 use crate::time::Span;
@@ -46,6 +46,23 @@ impl<'a> Session<'a> {
             let task: Task = self.client.get(&target).await?;
             if task.state.is_final() || deadline.is_some_and(|d| now() >= d) {
                 return Ok(task);
+            }
+        }
+    }
+
+    /// Waits until no task (of a group) is unfinished, or until the deadline.
+    pub(super) async fn wait_idle(
+        &mut self,
+        group: Option<&str>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> anyhow::Result<Idle> {
+        loop {
+            let left = deadline.map(|d| d.saturating_duration_since(now()).as_secs_f64());
+            let step = left.unwrap_or(WAIT_STEP_S).min(WAIT_STEP_S);
+            let target = Target::of(&["wait"]).with("group", group).with("timeout_s", Some(step));
+            let idle: Idle = self.client.get(&target).await?;
+            if idle.unfinished == 0 || deadline.is_some_and(|d| now() >= d) {
+                return Ok(idle);
             }
         }
     }

@@ -46,6 +46,12 @@ pub struct Args {
     /// Start no earlier than so long from now, as 90s or 10min.
     #[arg(long, value_name = "TIME", value_parser = args::span)]
     pub delay: Option<Span>,
+    /// Fail the task if it has not started when so long has passed.
+    #[arg(long, value_name = "TIME", value_parser = args::span)]
+    pub deadline: Option<Span>,
+    /// The group that it belongs to: groups can be paused and share the slots by weight.
+    #[arg(long, short, value_name = "NAME")]
+    pub group: Option<String>,
     /// Ask the sources anew for every input.
     #[arg(long)]
     pub fresh: bool,
@@ -54,7 +60,8 @@ pub struct Args {
     pub payload: Option<String>,
     /// Submit every line of this file, one JSON object each; - is standard input.
     #[arg(long, short, value_name = "FILE", conflicts_with_all = [
-        "task_type", "entity", "args", "inputs", "priority", "key", "after", "delay", "fresh", "payload",
+        "task_type", "entity", "args", "inputs", "priority", "key", "after", "delay", "deadline", "group",
+        "fresh", "payload",
     ])]
     pub file: Option<PathBuf>,
     /// Wait until all have ended; the exit code then says whether all are done.
@@ -91,6 +98,8 @@ async fn submit_one(args: &Args, s: &mut Session<'_>) -> anyhow::Result<u64> {
         key: args.key.clone(),
         after: args.after.clone(),
         delay_s: args.delay.map(Span::as_s),
+        deadline_s: args.deadline.map(Span::as_s),
+        group: args.group.clone(),
         fresh: args.fresh,
         payload: args.payload.clone(),
     };

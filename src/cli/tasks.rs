@@ -21,6 +21,9 @@ pub struct Args {
     /// Only tasks about this entity.
     #[arg(long, short)]
     pub entity: Option<String>,
+    /// Only tasks of this group.
+    #[arg(long, short, value_name = "GROUP")]
+    pub group: Option<String>,
     /// At most this many, 1 to 1000.
     #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub limit: u16,
@@ -39,6 +42,7 @@ pub(super) async fn run(args: Args, s: &mut Session<'_>) -> anyhow::Result<Exit>
         .with("state", args.state.map(State::name))
         .with("type", args.task_type)
         .with("entity", args.entity)
+        .with("group", args.group)
         .with("limit", Some(args.limit))
         .with("before", args.before);
     let tasks: Vec<Task> = s.client.get(&target).await?;

@@ -11,15 +11,27 @@ use crate::time::Span;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Their numbers.
-    #[arg(required = true, value_name = "TASK")]
+    #[arg(required_unless_present_any = ["all", "group"], value_name = "TASK")]
     pub tasks: Vec<u64>,
+    /// Wait until no task is unfinished, whatever became of them.
+    #[arg(long, conflicts_with_all = ["tasks", "group"])]
+    pub all: bool,
+    /// Wait until no task of this group is unfinished, whatever became of them.
+    #[arg(long, short, value_name = "GROUP", conflicts_with = "tasks")]
+    pub group: Option<String>,
     /// Wait no longer than this, as 90s or 10min.
     #[arg(long, value_name = "TIME", value_parser = args::span)]
     pub timeout: Option<Span>,
 }
 
 pub(super) async fn run(args: Args, s: &mut Session<'_>) -> anyhow::Result<Exit> {
-    all(&args.tasks, deadline(args.timeout), s).await
+    let deadline = deadline(args.timeout);
+    if !args.all && args.group.is_none() {
+        return all(&args.tasks, deadline, s).await;
+    }
+    let idle = s.wait_idle(args.group.as_deref(), deadline).await?;
+    s.show(&idle, |i, _| format!("{}\n", say::count(i.unfinished, "unfinished task", "unfinished tasks")))?;
+    Ok(if idle.unfinished == 0 { Exit::Ok } else { Exit::TimedOut })
 }
 
 /// Waits for all, one after the other: the last one decides how long, whatever the order.

@@ -15,8 +15,7 @@ pub struct Dispatch {
     pub max_queued: u64,
     /// Tasks for each slot that the plan looks ahead, 1 to 64. Default 4.
     pub plan_depth: u32,
-    /// Longest wait of a task for a clearly better worker that is busy, 0 s to 1 min. 0 s never waits.
-    /// Default 250 ms.
+    /// Longest wait of a ready task for a clearly better worker, 0 s to 1 h. 0 s never waits. Default 10 s.
     pub late_binding: Span,
     /// Share of placements that measure a worker about which little is known, 0 to 0.5. Default 0.02.
     pub exploration: f64,
@@ -61,8 +60,8 @@ pub(super) fn read(mut s: Section<'_>) -> Dispatch {
         max_queued: s.read("max_queued", IntegerIn(1u64, 100_000_000, "tasks")).unwrap_or(2_000_000),
         plan_depth: s.read("plan_depth", IntegerIn(1u32, 64, "tasks for each slot")).unwrap_or(4),
         late_binding: s
-            .read("late_binding", SpanIn(Span::ZERO, Span::from_secs(60)))
-            .unwrap_or(Span::from_ms(250)),
+            .read("late_binding", SpanIn(Span::ZERO, Span::from_secs(3_600)))
+            .unwrap_or(Span::from_secs(10)),
         exploration: s.read("exploration", NumberIn::up_to(0.5)).unwrap_or(0.02),
         per_cell: s.read("per_cell", tasks()),
         per_shard: s.read("per_shard", tasks()),

@@ -4,8 +4,8 @@ use super::kind::{BytesIn, IntegerIn, Kind, ListOf, NumberIn, OneOf, SpanIn};
 use super::reader::{Section, Value};
 use super::source::{Source, reason};
 use crate::task::{
-    Backoff, BadTemplate, Field, Fields, InputMode, Output, PRIORITY_LIMIT, Scope, TaskType, Template,
-    ValuePattern, is_argument_name, parse_object,
+    Backoff, BadTemplate, Field, Fields, InputMode, Keys, Output, PRIORITY_LIMIT, Rate, Scope, TaskType,
+    Template, ValuePattern, is_argument_name, parse_object,
 };
 use crate::time::Span;
 use std::collections::BTreeMap;
@@ -63,6 +63,8 @@ pub(super) fn read(name: String, mut s: Section<'_>, sources: &Sources) -> TaskT
             .read("retry_exit_codes", ListOf(IntegerIn(1i32, 255, ""), 255))
             .unwrap_or_default(),
         concurrency: s.read("concurrency", IntegerIn(1u32, 100_000, "tasks at once")),
+        keys: s.value("key").and_then(|v| keys(&v)).unwrap_or_default(),
+        rate: s.value("rate").and_then(|v| rate(&v)),
         priority: s.read("priority", IntegerIn(0u8, PRIORITY_LIMIT, "")).unwrap_or(5),
         input_mode: s.read("input_mode", OneOf(MODES)).unwrap_or(InputMode::Auto),
         memory_bytes: s.read("memory", BytesIn(0, 1 << 50)).unwrap_or(64 << 20),
@@ -186,6 +188,24 @@ fn backoff(value: &Value<'_>) -> Option<Backoff> {
     }
     s.finish();
     Some(Backoff { first, factor, limit })
+}
+
+fn keys(value: &Value<'_>) -> Option<Keys> {
+    let mut s = value.section("{ scope = \"type\", lifetime = \"1h\" }")?;
+    let scopes: &[(&str, bool)] = &[("type", false), ("host", true)];
+    let host_wide = s.read("scope", OneOf(scopes)).unwrap_or(false);
+    let lifetime = s.read("lifetime", SpanIn(Span::ZERO, Span::from_secs(3_650 * 86_400)));
+    s.finish();
+    Some(Keys { host_wide, lifetime })
+}
+
+fn rate(value: &Value<'_>) -> Option<Rate> {
+    let mut s = value.section("{ starts = 10, per = \"1s\" }")?;
+    let starts = s.require("starts", IntegerIn(1u32, 1_000_000, "starts"));
+    let day = Span::from_secs(86_400);
+    let per = s.read("per", SpanIn(Span::from_ms(1), day)).unwrap_or(Span::from_secs(1));
+    s.finish();
+    Some(Rate { starts: starts?, per })
 }
 
 /// A pattern of whole values.

@@ -1,9 +1,11 @@
 //! The daemon as the socket sees it: questions to actors, answers as wire types.
 
 mod cache;
+mod groups;
 mod metrics;
 mod moment;
 mod outside;
+mod recurring;
 mod show;
 mod tasks;
 mod why;
@@ -159,6 +161,27 @@ impl Backend for Hub {
     }
     async fn edit(&self, id: u64, edit: wire::Edit) -> Result<wire::Task, Error> {
         self.edit_task(id, edit).await
+    }
+    async fn recurring(&self) -> Result<Vec<wire::RecurringTask>, Error> {
+        self.list_recurring().await
+    }
+    async fn set_recurring(&self, name: String, r: wire::Recurring) -> Result<wire::RecurringTask, Error> {
+        self.put_recurring(name, r).await
+    }
+    async fn remove_recurring(&self, name: String) -> Result<(), Error> {
+        self.delete_recurring(name).await
+    }
+    async fn groups(&self) -> Result<Vec<wire::Group>, Error> {
+        self.list_groups().await
+    }
+    async fn set_group(&self, name: String, edit: wire::GroupEdit) -> Result<wire::Group, Error> {
+        self.change_group(name, edit).await
+    }
+    async fn wait_idle(&self, group: Option<String>, timeout_s: f64) -> Result<wire::Idle, Error> {
+        self.await_idle(group, timeout_s).await
+    }
+    async fn retry_all(&self, filter: wire::RetryFilter) -> Result<wire::Retried, Error> {
+        self.retry_many(filter).await
     }
     async fn why_task(&self, id: u64) -> Result<wire::Why, Error> {
         self.explain_task(id).await

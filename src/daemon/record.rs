@@ -5,7 +5,7 @@ use super::kept::Kept;
 use crate::dispatch::{self, Recovered};
 use crate::flow::{Outcome, TaskId, TypeId, WorkerId};
 use crate::store::{self, Done, DoneState, Live, LiveState, Loaded, TaskRow};
-use crate::task::{Catalogue, Places, Recorded, State, Task};
+use crate::task::{Catalogue, Places, Recorded, Recurring, State, Task};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -61,6 +61,16 @@ impl Names {
             Change::Edited { task, priority, not_before } => {
                 store::Change::Edit { id: task, priority: Some(priority), not_before: Some(not_before) }
             }
+            Change::GroupSet { name, settings } => {
+                let body = (settings != dispatch::GroupSettings::default())
+                    .then(|| Bytes::from(serde_json::to_vec(&settings).expect("numbers become JSON")));
+                store::Change::Keep { kind: store::Kind::Group, name, body }
+            }
+            Change::RecurringSet { name, recurring } => {
+                let json = |r: Recurring| serde_json::to_vec(&r).expect("maps with text keys become JSON");
+                let body = recurring.map(|r| Bytes::from(json(r)));
+                store::Change::Keep { kind: store::Kind::Recurring, name, body }
+            }
             Change::Forgotten { tasks } => store::Change::Forget { ids: tasks },
             Change::Reopened { task, state } => {
                 store::Change::Reopen { id: task, state: live_state(state), reset_attempts: false }
@@ -113,6 +123,10 @@ pub struct Found {
     pub live: Vec<Recovered>,
     /// Keys of finished tasks.
     pub keys: Vec<(TypeId, Arc<str>, TaskId)>,
+    /// What was set of groups.
+    pub groups: Vec<(Arc<str>, dispatch::GroupSettings)>,
+    /// Recurring tasks.
+    pub recurring: Vec<(Arc<str>, Recurring)>,
     /// Unfinished tasks that cannot be used now, with the reason; they stay on record untouched.
     pub set_aside: Vec<(TaskId, String)>,
 }
@@ -136,6 +150,20 @@ impl Found {
                 }
                 Err(why) => self.set_aside.push((row.id, why)),
             },
+            Loaded::Kept { kind: store::Kind::Group, name, body } => match serde_json::from_slice(&body) {
+                Ok(settings) => self.groups.push((name, settings)),
+                Err(error) => {
+                    tracing::error!(group = &*name, %error, "the settings of a group cannot be read")
+                }
+            },
+            Loaded::Kept { kind: store::Kind::Recurring, name, body } => {
+                match serde_json::from_slice(&body) {
+                    Ok(recurring) => self.recurring.push((name, recurring)),
+                    Err(error) => {
+                        tracing::error!(recurring = &*name, %error, "a recurring task cannot be read")
+                    }
+                }
+            }
             Loaded::FinishedKey { id, type_name, key } => {
                 if let Some(t) = names.catalogue.find(&type_name) {
                     self.keys.push((t, key, id));

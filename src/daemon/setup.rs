@@ -296,6 +296,7 @@ pub(super) fn dispatch_settings(d: &config::Dispatch) -> dispatch::Settings {
         },
         ageing: d.ageing,
         late_binding: d.late_binding,
+        exploration: d.exploration,
         plan_depth: d.plan_depth,
         seed: d.seed,
         limits: dispatch::Limits {

@@ -237,6 +237,12 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
     let mut core =
         Dispatch::new(setup.dispatch, names.catalogue.clone(), setup.places, setup.worker_specs, epoch);
     crew::away(&names.workers, workers.len()).for_each(|w| core.attach(w));
+    for (name, settings) in found.groups {
+        core.restore_group(&name, settings);
+    }
+    for (name, recurring) in found.recurring {
+        core.restore_recurring(&name, recurring, clock.now());
+    }
     let recovered: Step =
         core.recover(clock.now(), next, ended.into_iter(), found.keys.into_iter(), found.live);
     let here = |w: &Addr<WorkerActor>| WorkerPeer::Here {

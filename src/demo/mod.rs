@@ -9,10 +9,12 @@
 //! - [`settings`], [`scratch`], [`process`], [`client`]: the daemon's configuration, its folder, its process, its socket.
 //! - [`side`]: the stream played through one daemon. [`report`]: both sides side by side.
 //! - [`mod@bench`] and [`workload`]: other workloads through the same machinery, for `scripts/bench-staging`.
+//! - [`placement`]: two unlike pairs of slots under every policy, for `scripts/bench-placement`.
 
 pub mod bench;
 pub mod client;
 pub mod image;
+pub mod placement;
 pub mod process;
 pub mod report;
 pub mod scratch;

@@ -18,7 +18,7 @@ use crate::flow::{
     WorkerId, Writing,
 };
 use crate::message::{Assign, Cached, Fact, Give, Learned, Lesson, Stop};
-use crate::task::{State, Task};
+use crate::task::{Recurring, State, Task};
 use crate::time::{Clock, Span, Time};
 use actix::prelude::*;
 use std::collections::VecDeque;
@@ -56,6 +56,24 @@ pub struct Amend(pub TaskId, pub Edit);
 #[rtype(result = "Result<(), NotPossible>")]
 pub struct Retry(pub Arc<Task>, pub u32);
 
+/// Change what is set of a group.
+#[derive(Message)]
+#[rtype(result = "Result<(), NotPossible>")]
+pub struct SetGroup(pub Arc<str>, pub GroupEdit);
+
+/// Set a recurring task, or replace it.
+#[derive(Message)]
+#[rtype(result = "Result<(), SubmitError>")]
+pub struct SetRecurring(pub Arc<str>, pub Recurring);
+
+/// Remove a recurring task.
+#[derive(Message)]
+#[rtype(result = "Result<(), NotPossible>")]
+pub struct RemoveRecurring(pub Arc<str>);
+
+/// A change of a group's settings.
+pub type GroupEdit = Box<dyn FnOnce(&mut super::GroupSettings) + Send>;
+
 /// Start nothing more, or start again.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -81,6 +99,11 @@ pub struct Look(pub Question);
 #[derive(Message)]
 #[rtype(result = "Option<State>")]
 pub struct Settled(pub TaskId);
+
+/// Answered when no task is unfinished, of a group or at all.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Idle(pub Option<Arc<str>>);
 
 /// Ended tasks are past retention: they leave the record and the books.
 #[derive(Message)]
@@ -172,6 +195,7 @@ pub struct DispatchActor {
     steps: VecDeque<Waiting>,
     first_step: u64,
     settled: crate::flow::Map<TaskId, Vec<oneshot::Sender<State>>>,
+    idle: Vec<(Option<Arc<str>>, oneshot::Sender<()>)>,
     drained: Vec<oneshot::Sender<usize>>,
     /// Lessons on their way, and the replies that wait until there are fewer.
     unlearned: usize,
@@ -197,6 +221,7 @@ impl DispatchActor {
             steps: VecDeque::new(),
             first_step: 0,
             settled: crate::flow::Map::default(),
+            idle: Vec::new(),
             drained: Vec::new(),
             unlearned: 0,
             held_back: Vec::new(),
@@ -258,6 +283,10 @@ impl DispatchActor {
                 Some(reply) => reply(),
                 None => {}
             }
+        }
+        if !self.idle.is_empty() {
+            let core = &self.core;
+            self.idle.retain(|(group, waiter)| core.unfinished(group.as_deref()) > 0 && !waiter.is_closed());
         }
         if self.core.running() == 0 && self.steps.is_empty() {
             for d in self.drained.drain(..) {
@@ -442,7 +471,11 @@ impl Handler<Ended> for DispatchActor {
 type Answer = ResponseFuture<Result<(), NotPossible>>;
 
 impl DispatchActor {
-    fn answer(&mut self, result: Result<Step, NotPossible>, ctx: &mut Context<Self>) -> Answer {
+    fn answer<E: 'static>(
+        &mut self,
+        result: Result<Step, E>,
+        ctx: &mut Context<Self>,
+    ) -> ResponseFuture<Result<(), E>> {
         match result {
             Err(e) => Box::pin(std::future::ready(Err(e))),
             Ok(step) => {
@@ -477,6 +510,30 @@ impl Handler<Retry> for DispatchActor {
     type Result = Answer;
     fn handle(&mut self, msg: Retry, ctx: &mut Context<Self>) -> Answer {
         let result = self.core.retry(self.clock.now(), msg.0, msg.1);
+        self.answer(result, ctx)
+    }
+}
+
+impl Handler<SetGroup> for DispatchActor {
+    type Result = Answer;
+    fn handle(&mut self, msg: SetGroup, ctx: &mut Context<Self>) -> Answer {
+        let result = self.core.set_group(self.clock.now(), &msg.0, msg.1);
+        self.answer(result, ctx)
+    }
+}
+
+impl Handler<SetRecurring> for DispatchActor {
+    type Result = ResponseFuture<Result<(), SubmitError>>;
+    fn handle(&mut self, msg: SetRecurring, ctx: &mut Context<Self>) -> Self::Result {
+        let result = self.core.set_recurring(self.clock.now(), &msg.0, msg.1);
+        self.answer(result, ctx)
+    }
+}
+
+impl Handler<RemoveRecurring> for DispatchActor {
+    type Result = Answer;
+    fn handle(&mut self, msg: RemoveRecurring, ctx: &mut Context<Self>) -> Answer {
+        let result = self.core.remove_recurring(self.clock.now(), &msg.0);
         self.answer(result, ctx)
     }
 }
@@ -531,6 +588,19 @@ impl Handler<Settled> for DispatchActor {
                 Box::pin(async move { rx.await.ok() })
             }
         }
+    }
+}
+
+impl Handler<Idle> for DispatchActor {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, msg: Idle, _: &mut Context<Self>) -> Self::Result {
+        if self.core.unfinished(msg.0.as_deref()) == 0 {
+            return Box::pin(std::future::ready(()));
+        }
+        let (tx, rx) = oneshot::channel();
+        self.idle.push((msg.0, tx));
+        // The sender is dropped when nothing is left, and that is the answer.
+        Box::pin(async move { _ = rx.await })
     }
 }
 

@@ -1,8 +1,11 @@
 //! What may start: slots, memory, limits by type, shard and cell.
 
+use super::rate::Bucket;
 use super::{Limits, WorkerSpec};
 use crate::flow::{CellId, Map, Place, TypeId, WorkerId};
 use crate::task::{TaskType, WaitingFor};
+use crate::time::Time;
+use std::collections::BTreeSet;
 
 /// What running tasks have taken.
 #[derive(Debug)]
@@ -15,7 +18,11 @@ pub struct Admission {
     running: Vec<u32>,
     memory: Vec<u64>,
     host_memory: u64,
+    free: BTreeSet<WorkerId>,
     by_type: Map<TypeId, u32>,
+    /// Starts that types with a rate limit have left.
+    rates: Map<TypeId, Bucket>,
+    now: Time,
     by_cell: Map<CellId, u32>,
     by_shard: Map<Place, u32>,
 }
@@ -44,7 +51,10 @@ impl Admission {
             running: vec![0; workers.len()],
             memory: vec![0; workers.len()],
             host_memory: 0,
+            free: workers.iter().filter(|w| w.slots > 0 && !w.outside).map(|w| w.id).collect(),
             by_type: Map::default(),
+            rates: Map::default(),
+            now: Time::ZERO,
             by_cell: Map::default(),
             by_shard: Map::default(),
         }
@@ -69,13 +79,39 @@ impl Admission {
         self.slots[w] = spec.slots;
         self.asked[w] = spec.outside.then_some(0);
         self.memory_limit[w] = spec.memory_bytes.unwrap_or(u64::MAX);
+        self.note(spec.id);
     }
 
     /// An outside worker asks for so many more attempts, or for fewer.
     pub(super) fn ask(&mut self, worker: WorkerId, by: i64) {
         if let Some(Some(asked)) = self.asked.get_mut(usize::from(worker.0)) {
             *asked = u32::try_from((i64::from(*asked) + by).max(0)).unwrap_or(u32::MAX);
+            self.note(worker);
         }
+    }
+
+    /// Notes whether a worker has a free slot, after something about it changed.
+    fn note(&mut self, worker: WorkerId) {
+        if self.free_slots(worker) > 0 {
+            self.free.insert(worker);
+        } else {
+            self.free.remove(&worker);
+        }
+    }
+
+    /// Workers with a free slot, in order of their index.
+    pub fn free_workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.free.iter().copied()
+    }
+
+    /// Time has come to `now`: types with a rate limit get what is due.
+    pub fn refill(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// Running tasks that read from a shard.
+    pub fn running_at(&self, place: Place) -> u32 {
+        self.by_shard.get(&place).copied().unwrap_or(0)
     }
 
     /// Running tasks of a worker.
@@ -99,11 +135,15 @@ impl Admission {
         self.check_memory(claim)
     }
 
-    /// The type's own limit.
+    /// The type's own limits: how many at once, and how many in a time.
     pub fn check_type(&self, task_type: TypeId, spec: &TaskType) -> Result<(), WaitingFor> {
-        match spec.concurrency {
-            Some(limit) if self.running_of(task_type) >= limit => Err(WaitingFor::Limit { limit }),
-            _ => Ok(()),
+        if let Some(limit) = spec.concurrency.filter(|l| self.running_of(task_type) >= *l) {
+            return Err(WaitingFor::Limit { limit });
+        }
+        let bucket = spec.rate.as_ref().zip(self.rates.get(&task_type));
+        match bucket.and_then(|(rate, bucket)| bucket.next(rate, self.now)) {
+            Some(until) => Err(WaitingFor::Rate { until }),
+            None => Ok(()),
         }
     }
 
@@ -121,7 +161,8 @@ impl Admission {
         Ok(())
     }
 
-    fn check_memory(&self, claim: &Claim) -> Result<(), WaitingFor> {
+    /// The memory that its attempts and the host's are expected to need.
+    pub fn check_memory(&self, claim: &Claim) -> Result<(), WaitingFor> {
         let w = usize::from(claim.worker.0);
         let free = (self.memory_limit[w].saturating_sub(self.memory[w]))
             .min(self.limits.memory_bytes.saturating_sub(self.host_memory));
@@ -135,11 +176,15 @@ impl Admission {
     }
 
     /// An attempt starts.
-    pub fn take(&mut self, claim: &Claim) {
+    pub fn take(&mut self, claim: &Claim, spec: &TaskType) {
         let w = usize::from(claim.worker.0);
         self.running[w] += 1;
         if let Some(asked) = &mut self.asked[w] {
             *asked = asked.saturating_sub(1);
+        }
+        self.note(claim.worker);
+        if let Some(rate) = &spec.rate {
+            self.rates.entry(claim.task_type).or_default().take(rate, self.now);
         }
         self.memory[w] = self.memory[w].saturating_add(claim.memory_bytes);
         self.host_memory = self.host_memory.saturating_add(claim.memory_bytes);
@@ -155,6 +200,7 @@ impl Admission {
         let w = usize::from(claim.worker.0);
         assert!(self.running[w] > 0, "worker {w} gave back a slot that it did not take");
         self.running[w] -= 1;
+        self.note(claim.worker);
         self.memory[w] = self.memory[w].saturating_sub(claim.memory_bytes);
         self.host_memory = self.host_memory.saturating_sub(claim.memory_bytes);
         lower(&mut self.by_type, claim.task_type);

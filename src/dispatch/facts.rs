@@ -4,7 +4,7 @@
 use super::admit::Claim;
 use super::core::{Dispatch, first_state};
 use super::lease::Lease;
-use super::place::{Choice, better};
+use super::place::{Choice, SCAN};
 use super::step::{Action, Change, Step};
 use crate::flow::{
     CacheId, Decided, Decision, Ending, Heat, ObjectName, Outcome, Standing, Standings, TaskId, Token,
@@ -36,6 +36,7 @@ impl Dispatch {
         let lease = entry.lease.take_if(|l| l.fits(outcome.token))?;
         self.admission.give_back(&lease.claim);
         self.held[usize::from(lease.worker.0)].remove(&id);
+        self.groups.ended(entry.group);
         let attempts = entry.life.attempts_in_row();
         let task = entry.task.clone();
         let ending = if lease.cancelled && !outcome.ending.is_done() {
@@ -79,6 +80,10 @@ impl Dispatch {
         let state = if not_before > now { State::Delayed } else { State::Queued };
         entry.not_before = Some(not_before);
         entry.life.go(state, now).expect("a running task can wait again");
+        if let Some(until) = entry.task.deadline {
+            // No attempt starts after it, also not another one.
+            self.queue.limit(id, until);
+        }
         step.changes.push(Change::Again { task: id, attempts, not_before, ending });
         self.enqueue(id);
     }
@@ -102,7 +107,15 @@ impl Dispatch {
             let mut entry = self.tasks.remove(&id).expect("only unfinished tasks are finished");
             entry.life.go(state, now).expect("an unfinished task can end");
             let attempts = entry.life.attempts();
+            self.groups.went(entry.group);
+            if let Some(until) = entry.task.deadline {
+                self.queue.unlimit(id, until);
+            }
             self.ended.insert(id, state);
+            self.occurrence_ended(id);
+            if let Some(key) = &entry.task.key {
+                self.key_ended(now, id, entry.task.task_type, key);
+            }
             let seq = self.next_seq;
             self.next_seq += 1;
             let task_type = entry.task.task_type;
@@ -135,13 +148,32 @@ impl Dispatch {
 
     /// Time has passed: delayed tasks become ready, and what waited for a better worker is looked at again.
     pub fn tick(&mut self, now: Time) -> Step {
+        let mut step = Step::default();
         while let Some(id) = self.queue.due(now) {
             let entry = self.tasks.get_mut(&id).expect("delayed tasks are unfinished");
             entry.life.go(State::Queued, now).expect("a delayed task can become ready");
-            self.queue.push(&entry.task, entry.order());
+            self.ready_in(id);
             self.plan_dirty = true;
+            self.fired(now, id, &mut step);
         }
-        self.placed(now)
+        self.expire_keys(now);
+        self.arrange_all(now, &mut step);
+        while let Some(id) = self.queue.too_late(now) {
+            self.miss_deadline(now, id, &mut step);
+        }
+        self.place_all(now, &mut step);
+        step
+    }
+
+    /// A waiting task that has not started by its deadline fails; one that runs goes on.
+    fn miss_deadline(&mut self, now: Time, id: TaskId, step: &mut Step) {
+        let entry = &self.tasks[&id];
+        let until = entry.task.deadline.expect("it has a deadline");
+        if entry.life.state() == State::Running {
+            self.queue.unlimit(id, until);
+        } else {
+            self.finish(now, id, State::Failed, Ending::TooLate, None, step);
+        }
     }
 
     /// When [`Dispatch::tick`] has something to do, apart from waits for better workers.
@@ -155,11 +187,6 @@ impl Dispatch {
         self.queue.ready_len() > 0 && workers.any(|w| self.admission.free_slots(w) > 0)
     }
 
-    /// How many tasks have not ended.
-    pub fn unfinished(&self) -> usize {
-        self.tasks.len()
-    }
-
     /// The monitor's heat, replaced whole.
     pub fn heated(&mut self, heat: Heat) {
         self.heat = heat;
@@ -168,9 +195,19 @@ impl Dispatch {
     /// One worker's standings, replaced whole.
     pub fn stand(&mut self, standings: Standings) {
         let w = usize::from(standings.worker.0);
-        if w < self.standings.len() {
-            self.standings[w] = standings.types.into_iter().map(|s| (s.task_type, s)).collect();
+        if w >= self.standings.len() {
+            return;
         }
+        for s in &standings.types {
+            self.homes.moved(standings.worker, s.task_type, s.expected);
+        }
+        let mut best: Vec<(f64, TypeId)> = standings.types.iter().map(|s| (s.speed, s.task_type)).collect();
+        best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        // A type that is not listed counts as average.
+        self.best_speed[w] = best.first().map_or(1.0, |b| b.0.max(1.0));
+        best.truncate(SCAN);
+        self.best_at[w] = best.into_iter().map(|(_, t)| t).collect();
+        self.standings[w] = standings.types.into_iter().map(|s| (s.task_type, s)).collect();
     }
 
     /// A cache has an object now.
@@ -191,27 +228,6 @@ impl Dispatch {
         step
     }
 
-    /// Gives free slots to ready tasks until nothing fits any more.
-    pub(super) fn place_all(&mut self, now: Time, step: &mut Step) {
-        if self.paused || self.draining {
-            return;
-        }
-        let all = (0..self.workers.len()).map(|w| WorkerId(w as u16));
-        let mut best: Vec<Option<Choice>> = all.map(|w| self.choose(now, w)).collect();
-        while let Some(c) = best.iter().flatten().copied().reduce(better) {
-            self.start(now, &c, step);
-            // Only those whose favourite is gone or does not fit any more, and the one whose room has changed,
-            // need to choose again.
-            for (w, favourite) in best.iter_mut().enumerate() {
-                let worker = WorkerId(w as u16);
-                let gone = |b: &Choice| b.order == c.order || worker == c.worker || !self.still_fits(b);
-                if favourite.as_ref().is_some_and(gone) {
-                    *favourite = self.choose(now, worker);
-                }
-            }
-        }
-    }
-
     /// What a task would take at a worker.
     pub(super) fn claim_of(&self, worker: WorkerId, task: &Task) -> Claim {
         let spec = self.catalogue.get(task.task_type);
@@ -226,14 +242,15 @@ impl Dispatch {
         self.standings.get(usize::from(worker.0))?.get(&task_type)
     }
 
-    fn start(&mut self, now: Time, choice: &Choice, step: &mut Step) {
-        let Choice { worker, order, factors, .. } = *choice;
+    pub(super) fn start(&mut self, now: Time, choice: &Choice, step: &mut Step) {
+        let Choice { worker, order, factors, lane, .. } = *choice;
         let id = order.1;
-        let task = &self.tasks[&id].task;
-        let claim = self.claim_of(worker, task);
-        self.queue.remove(task, order);
-        self.admission.take(&claim);
+        let claim = self.claim_of(worker, &self.tasks[&id].task);
+        self.ready_out(id);
+        self.admission.take(&claim, self.catalogue.get(claim.task_type));
         let expected = self.standing(worker, claim.task_type).map_or(Span::from_secs(1), |s| s.expected);
+        self.groups.started(lane.group, expected);
+        self.explorer.placed(worker, lane.task_type, self.random.f64(), self.settings.exploration);
         let entry = self.tasks.get_mut(&id).expect("chosen tasks are unfinished");
         entry.life.go(State::Running, now).expect("a ready task can start");
         let token = Token { epoch: self.epoch, attempt: entry.life.attempts() };
@@ -271,9 +288,12 @@ impl Dispatch {
 pub(super) fn worth_another(ending: &Ending, attempts: u32, spec: &TaskType) -> bool {
     match ending {
         // A task that changed its input would do so again; the other three ended as they were meant to.
-        Ending::Done | Ending::Cancelled | Ending::InputModified { .. } | Ending::DependencyFailed { .. } => {
-            false
-        }
+        Ending::Done
+        | Ending::Cancelled
+        | Ending::InputModified { .. }
+        | Ending::DependencyFailed { .. }
+        | Ending::TooLate
+        | Ending::Skipped { .. } => false,
         Ending::Lost => attempts < spec.attempts.max(LOST_ATTEMPTS),
         Ending::Exited { code } => {
             attempts < spec.attempts

@@ -7,13 +7,19 @@
 pub mod actor;
 mod admit;
 mod core;
+mod explore;
 mod facts;
+mod groups;
+mod homes;
+mod lanes;
 mod lease;
 pub mod outside;
 mod place;
 mod plan;
 mod queue;
+mod rate;
 mod recover;
+mod recurring;
 mod score;
 mod step;
 #[cfg(test)]
@@ -22,8 +28,10 @@ mod why;
 
 pub use self::core::Dispatch;
 pub use facts::LOST_ATTEMPTS;
+pub use groups::{GROUPS_LIMIT, GroupSettings, GroupView};
 pub use lease::Lease;
 pub use recover::Recovered;
+pub use recurring::{CATCH_UP_LIMIT, RECURRING_LIMIT, RecurringView};
 pub use step::{Action, Change, Edit, NotPossible, Step, SubmitError, Submitted};
 pub use why::{Candidate, Why};
 
@@ -68,6 +76,8 @@ pub struct Settings {
     pub ageing: Span,
     /// Longest wait for a clearly better worker that is busy.
     pub late_binding: Span,
+    /// Share of placements that may try a worker of which little is known lately, in [0, 0.5].
+    pub exploration: f64,
     /// How many tasks for each slot the plan looks ahead.
     pub plan_depth: u32,
     /// Seed of the policy `random` and of exploration.
@@ -81,7 +91,8 @@ impl Default for Settings {
         Settings {
             policy: Policy::Affinity,
             ageing: Span::from_secs(60),
-            late_binding: Span::from_ms(250),
+            late_binding: Span::from_secs(10),
+            exploration: 0.02,
             plan_depth: 4,
             seed: 1,
             limits: Limits { queued: 2_000_000, memory_bytes: u64::MAX, per_cell: None, per_shard: None },

@@ -49,6 +49,9 @@ impl Dispatch {
             self.workers.push(away(id));
         }
         let n = self.workers.len();
+        self.best_at.resize(n, Vec::new());
+        self.best_speed.resize(n, 1.0);
+        self.homes.changed(spec.id);
         self.standings.resize(n, Default::default());
         self.held.resize(n, BTreeSet::new());
         self.admission.attach(&spec);
@@ -93,6 +96,7 @@ impl Dispatch {
         entry.life.forgive();
         self.admission.give_back(&lease.claim);
         self.held[usize::from(lease.worker.0)].remove(&id);
+        self.groups.ended(entry.group);
         let ending = if lease.cancelled { Ending::Cancelled } else { Ending::Released };
         let again = !lease.cancelled;
         step.actions.push(Action::Decided(Decision {

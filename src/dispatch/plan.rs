@@ -4,70 +4,76 @@
 //! made when a slot is free, with what is known then.
 
 use super::core::Dispatch;
-use crate::flow::{Plan, Planned, WorkerId};
+use crate::flow::{CacheId, Plan, Planned, TypeId, WorkerId};
 use crate::task::{State, Task};
 use crate::time::{Span, Time};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 /// Most tasks of a plan, and most of its delayed and blocked ones.
 pub const PLAN_LIMIT: usize = 256;
+/// Slots that are looked at for one task of a plan.
+const LOOK: usize = 32;
+/// Types whose place is worked out anew for one plan.
+const HOMES: usize = 64;
 
-/// When a worker's slots are expected to be free, soonest first.
-type FreeAt = BinaryHeap<Reverse<Time>>;
+/// A slot: when it is expected to be free, whose it is, and its number there.
+type Slot = (Time, WorkerId, usize);
 
 impl Dispatch {
-    /// A new plan, if something changed since the last.
+    /// A new plan, if something changed since the last. Costs O(slots + [`PLAN_LIMIT`] · [`LOOK`]), whatever waits.
     pub fn plan(&mut self, now: Time) -> Option<Plan> {
         if !std::mem::take(&mut self.plan_dirty) {
             return None;
         }
-        let mut free_at = self.slots_free_at(now);
-        let depth = self.depth(&free_at);
-        let next = self
-            .queue
-            .in_order()
-            .take(depth)
-            .filter_map(|order| self.foresee(&self.tasks[&order.1].task, now, &mut free_at))
-            .collect();
-        let homes = self.catalogue.iter().filter_map(|(t, _)| {
-            let w = self.would_run(t)?;
-            Some((t, w, self.workers[usize::from(w.0)].cache))
-        });
-        let homes = homes.collect();
+        let next = self.foresee_all(now, |_, planned| Some(planned));
+        let homes = self.plan_homes();
         Some(Plan { at: now, next, later: self.later(now), homes })
     }
 
-    /// When each slot is expected to be free, soonest first, by worker.
-    fn slots_free_at(&self, now: Time) -> Vec<(WorkerId, FreeAt)> {
-        let of = |spec: &super::WorkerSpec| {
-            let mut busy: Vec<_> = self.leases(spec.id).map(|l| Reverse(l.until.max(now))).collect();
-            busy.resize((spec.slots as usize).max(busy.len()).min(PLAN_LIMIT), Reverse(now));
-            (spec.id, FreeAt::from(busy))
-        };
-        self.workers.iter().map(of).collect()
+    /// The next ready tasks with where each would run, as far as `keep` keeps them.
+    fn foresee_all<R>(
+        &self,
+        now: Time,
+        keep: impl Fn(&std::sync::Arc<Task>, Planned) -> Option<R>,
+    ) -> Vec<R> {
+        let mut slots = self.slots_free_at(now);
+        let depth = slots.len().saturating_mul(self.settings.plan_depth as usize).min(PLAN_LIMIT);
+        let planned = self.queue.ready().in_order(depth).filter_map(|(order, lane)| {
+            if !self.groups.may_start(lane.group) {
+                return None;
+            }
+            let task = &self.tasks[&order.1].task;
+            let planned = self.foresee(task, now, &mut slots)?;
+            keep(task, planned)
+        });
+        planned.collect()
     }
 
-    /// How many tasks a plan for these slots holds at most.
-    fn depth(&self, free_at: &[(WorkerId, FreeAt)]) -> usize {
-        let slots: usize = free_at.iter().map(|(_, slots)| slots.len()).sum();
-        slots.saturating_mul(self.settings.plan_depth as usize).min(PLAN_LIMIT)
+    /// When each slot is expected to be free.
+    fn slots_free_at(&self, now: Time) -> BTreeSet<Slot> {
+        let mut slots = BTreeSet::new();
+        for spec in &self.workers {
+            let mut busy: Vec<Time> = self.leases(spec.id).map(|l| l.until.max(now)).collect();
+            busy.resize((spec.slots as usize).max(busy.len()).min(PLAN_LIMIT), now);
+            slots.extend((0..).zip(busy).map(|(i, t)| (t, spec.id, i)));
+        }
+        slots
     }
 
-    /// Takes the slot in which the task is expected to end first. Of a worker's slots that is the one that is free
-    /// first, so the cost does not grow with their number.
-    fn foresee(&self, task: &Task, now: Time, free_at: &mut [(WorkerId, FreeAt)]) -> Option<Planned> {
-        let (end, worker, at) = free_at
-            .iter()
-            .enumerate()
-            .filter(|(_, (w, _))| self.runs(*w, task.task_type))
-            .filter_map(|(i, (w, slots))| Some((slots.peek()?.0 + self.expected(*w, task), *w, i)))
-            .min()?;
-        let mut first = free_at[at].1.peek_mut()?;
-        let due = first.0.max(now);
-        first.0 = end;
-        drop(first);
-        Some(self.planned(task, worker, due))
+    /// Takes the slot in which the task is expected to end first: of those that are free soonest, and of the
+    /// type's home.
+    fn foresee(&self, task: &Task, now: Time, slots: &mut BTreeSet<Slot>) -> Option<Planned> {
+        let runs = |s: &&Slot| self.runs(s.1, task.task_type);
+        let soonest = slots.iter().filter(runs).take(LOOK);
+        let home = self.homes.latest(task.task_type).map_or(&[][..], |h| &h.workers[..]);
+        // The home's slots may lie behind hundreds of others that are free earlier.
+        let at_home =
+            slots.iter().filter(|s| home.contains(&s.1)).take(if slots.len() > LOOK { LOOK } else { 0 });
+        let best = soonest.chain(at_home).map(|s| (s.0 + self.expected(s.1, task), s.1, *s)).min()?;
+        let (end, worker, slot) = best;
+        slots.remove(&slot);
+        slots.insert((end, worker, slot.2));
+        Some(self.planned(task, worker, slot.0.max(now)))
     }
 
     /// How long a task is expected to hold a slot of a worker; missing data counts through locality.
@@ -123,17 +129,25 @@ impl Dispatch {
 
     /// Queued tasks that a plan made now would give to a worker, in order; asked only by people.
     pub fn planned_for(&self, worker: WorkerId, now: Time) -> Vec<std::sync::Arc<Task>> {
-        let mut free_at = self.slots_free_at(now);
-        let depth = self.depth(&free_at);
-        let planned = self.queue.in_order().take(depth).filter_map(|order| {
-            let task = &self.tasks[&order.1].task;
-            (self.foresee(task, now, &mut free_at)?.worker == worker).then(|| task.clone())
-        });
-        planned.collect()
+        self.foresee_all(now, |task, planned| (planned.worker == worker).then(|| task.clone()))
+    }
+
+    /// Where tasks of each type would run. Of many types only some are worked out anew for each plan, in turn:
+    /// where they run changes slowly.
+    fn plan_homes(&mut self) -> Vec<(TypeId, WorkerId, CacheId)> {
+        let types = self.catalogue.len();
+        self.plan_homes.resize(types, None);
+        for _ in 0..types.min(HOMES) {
+            let at = self.plan_homes_next % types;
+            self.plan_homes_next = at + 1;
+            self.plan_homes[at] = self.would_run(TypeId(at as u16));
+        }
+        let known = (0..).zip(&self.plan_homes).filter_map(|(t, w)| Some((TypeId(t), (*w)?)));
+        known.map(|(t, w)| (t, w, self.workers[usize::from(w.0)].cache)).collect()
     }
 
     /// Where a task that nobody has submitted would run, judged by its type alone.
-    pub fn would_run(&self, task_type: crate::flow::TypeId) -> Option<WorkerId> {
+    pub fn would_run(&self, task_type: TypeId) -> Option<WorkerId> {
         self.workers
             .iter()
             .filter(|w| self.runs(w.id, task_type))

@@ -40,12 +40,21 @@ impl Dispatch {
         self.next_id = self.next_id.max(next.0);
         self.next_seq = self.next_seq.max(next.1);
         self.ended.extend(ended);
-        self.keys.extend(keys.map(|(t, key, id)| ((t, key), id)));
         self.tasks.reserve(live.len());
         let known: BTreeSet<TaskId> = live.iter().map(|r| r.task.id).collect();
+        for (task_type, key, id) in keys {
+            // Where a key was used again, the newest task has it.
+            let place = self.key_of(task_type, &key);
+            let newest = self.keys.entry(place).or_insert(id);
+            *newest = id.max(*newest);
+            if !known.contains(&id) {
+                self.key_ended(now, id, task_type, &key);
+            }
+        }
         let mut step = Step::default();
         let mut broken = Vec::new();
         for r in live {
+            self.recover_occurrence(&r.task, r.state);
             self.next_id = self.next_id.max(r.task.id.0 + 1);
             // What is neither live nor ended is past retention, and only ended tasks get there.
             let waiting_on: BTreeSet<TaskId> =
@@ -69,7 +78,9 @@ impl Dispatch {
         let was_running = r.state == State::Running;
         let again = worth_another(&Ending::Lost, r.attempts, self.catalogue.get(r.task.task_type));
         let state = first_state(&waiting_on, r.not_before, now);
-        self.insert(r.task, state, r.attempts, now, waiting_on, Some((r.priority, r.not_before)));
+        // More groups than there may be were made by an older configuration: those beyond share the nameless one.
+        let group = self.groups.find_or_add(r.task.group.as_deref().unwrap_or("")).unwrap_or_default();
+        self.insert(r.task, group, state, r.attempts, now, waiting_on, Some((r.priority, r.not_before)));
         if !was_running {
             return;
         }

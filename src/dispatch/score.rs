@@ -1,6 +1,5 @@
 //! How well a worker fits a task: affinity × (1 − heat) × locality, with ageing.
 
-use super::Policy;
 use crate::flow::Factors;
 use crate::time::Span;
 
@@ -19,34 +18,30 @@ pub fn locality(missing: f64, inputs: usize, near: bool) -> f64 {
     1.0 / (1.0 + share * if near { 1.0 } else { 2.0 })
 }
 
-/// The score of a (worker, task) pair under a policy; higher is better, always finite.
-///
-/// `waited / ageing` is added as a factor so that nothing starves: after waiting for `ageing` a task counts
-/// double. Under `fifo` and `random` only age, or nothing, counts; they are the baselines.
-pub fn score(policy: Policy, factors: &Factors, waited: Span, ageing: Span, draw: f64) -> f64 {
-    let age = 1.0 + waited.as_s() / ageing.as_s().max(1e-3);
-    match policy {
-        Policy::Affinity => factors.speed * (1.0 - factors.heat) * factors.locality * age,
-        Policy::Heat => (1.0 - factors.heat) * age,
-        Policy::Random => draw,
-        Policy::Fifo => waited.as_s(),
-    }
+/// The factor by which waiting raises a task: after `ageing` it counts double, so that nothing starves. A
+/// task can be passed only by one that fits better by more than this, hence not for ever.
+pub fn age(waited: Span, ageing: Span) -> f64 {
+    1.0 + waited.as_s() / ageing.as_s().max(1e-3)
+}
+
+/// Affinity × (1 − heat) × locality: how well a worker fits, whatever the age; higher is better, finite.
+pub fn fit(factors: &Factors) -> f64 {
+    factors.speed * (1.0 - factors.heat) * factors.locality
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const F: Factors = Factors { speed: 2.0, heat: 0.25, locality: 0.5 };
-
     #[test]
     fn the_product_is_the_specifications() {
-        let ageing = Span::from_secs(60);
-        assert_eq!(score(Policy::Affinity, &F, Span::ZERO, ageing, 0.0), 2.0 * 0.75 * 0.5);
-        assert_eq!(score(Policy::Affinity, &F, ageing, ageing, 0.0), 2.0 * 2.0 * 0.75 * 0.5);
-        assert_eq!(score(Policy::Heat, &F, Span::ZERO, ageing, 0.0), 0.75);
-        assert_eq!(score(Policy::Fifo, &F, Span::from_secs(3), ageing, 0.9), 3.0);
-        assert_eq!(score(Policy::Random, &F, Span::from_secs(3), ageing, 0.9), 0.9);
+        let f = Factors { speed: 2.0, heat: 0.25, locality: 0.5 };
+        assert_eq!(fit(&f), 2.0 * 0.75 * 0.5);
+        let minute = Span::from_secs(60);
+        assert_eq!(
+            (age(Span::ZERO, minute), age(minute, minute), age(minute.times(2.0), minute)),
+            (1.0, 2.0, 3.0)
+        );
     }
 
     #[test]

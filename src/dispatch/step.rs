@@ -1,7 +1,7 @@
 //! What the core answers: changes that must be durable first, actions that may follow, and refusals.
 
 use crate::flow::{Arrived, Decision, Ending, Factors, Outcome, TaskId, Token, TypeId, WorkerId, Writing};
-use crate::task::{Priority, Refused, State, Task};
+use crate::task::{BadSchedule, Priority, Recurring, Refused, State, Task};
 use crate::time::Time;
 use std::sync::Arc;
 
@@ -64,6 +64,20 @@ pub enum Change {
         priority: Priority,
         /// When it may start.
         not_before: Option<Time>,
+    },
+    /// A group was set; the default settings leave nothing on record.
+    GroupSet {
+        /// Which group.
+        name: Arc<str>,
+        /// What holds now.
+        settings: super::GroupSettings,
+    },
+    /// A recurring task was set, or removed.
+    RecurringSet {
+        /// Its name.
+        name: Arc<str>,
+        /// What it is now.
+        recurring: Option<Recurring>,
     },
     /// Finished tasks are past retention.
     Forgotten {
@@ -154,6 +168,33 @@ pub enum SubmitError {
         /// The limit.
         limit: usize,
     },
+    /// Its group is full.
+    #[error(
+        "{limit} tasks of group {group} are waiting or running, which is its limit; try again when some have ended"
+    )]
+    GroupFull {
+        /// Which group.
+        group: String,
+        /// Its limit.
+        limit: u32,
+    },
+    /// It would make one more group.
+    #[error(
+        "{limit} groups have unfinished tasks or settings; use one of them, or try again when one is empty"
+    )]
+    TooManyGroups {
+        /// The limit.
+        limit: usize,
+    },
+    /// Its schedule is none.
+    #[error(transparent)]
+    Schedule(#[from] BadSchedule),
+    /// There are too many recurring tasks.
+    #[error("there are {limit} recurring tasks, which is the limit; remove one first")]
+    TooManyRecurring {
+        /// The limit.
+        limit: usize,
+    },
     /// The daemon is about to stop.
     #[error("the daemon is stopping and takes no new tasks")]
     Draining,
@@ -173,6 +214,18 @@ pub enum NotPossible {
     Unknown {
         /// Which.
         task: TaskId,
+    },
+    /// There is no such recurring task.
+    #[error("there is no recurring task `{name}`")]
+    NoRecurring {
+        /// The name.
+        name: String,
+    },
+    /// There are too many groups.
+    #[error("{limit} groups have unfinished tasks or settings; use one of them, or unset one first")]
+    TooManyGroups {
+        /// The limit.
+        limit: usize,
     },
     /// It is in the wrong state.
     #[error("task {task} is {state}: {why}")]

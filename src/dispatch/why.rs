@@ -1,10 +1,10 @@
 //! Why a task waits, or why it was placed where it runs.
 
 use super::core::Dispatch;
-use super::score::score;
+use super::score::{age, fit};
 use crate::flow::{Factors, TaskId, Token, TypeId, WorkerId};
 use crate::task::{Priority, State, Task, WaitingFor};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use std::sync::Arc;
 
 /// An unfinished task with everything that people ask about it.
@@ -14,6 +14,8 @@ pub struct Why {
     pub task: Arc<Task>,
     /// Its class now.
     pub priority: Priority,
+    /// Its group; empty if it has none.
+    pub group: Arc<str>,
     /// Where it stands.
     pub state: State,
     /// Since when.
@@ -37,7 +39,7 @@ pub struct Candidate {
     pub worker: WorkerId,
     /// The factors.
     pub factors: Factors,
-    /// The score under the policy in force.
+    /// Affinity × (1 − heat) × locality × age: what the policy `affinity` compares.
     pub score: f64,
     /// Free slots.
     pub free_slots: u32,
@@ -51,6 +53,7 @@ impl Dispatch {
         Some(Why {
             task: e.task.clone(),
             priority: e.priority,
+            group: self.groups.name(e.group).clone(),
             state,
             since: e.life.since(),
             attempts: e.life.attempts(),
@@ -58,22 +61,21 @@ impl Dispatch {
             waiting_for: self.waiting_for(now, id),
             held_by: e.lease.as_ref().map(|l| (l.worker, l.token, l.factors)),
             candidates: if candidates && Dispatch::waits(state) {
-                self.candidates(now, &e.task)
+                self.candidates(now.since(e.life.since()), &e.task)
             } else {
                 vec![]
             },
         })
     }
 
-    fn candidates(&self, now: Time, task: &Task) -> Vec<Candidate> {
-        let waited = now.since(task.submitted);
+    fn candidates(&self, waited: Span, task: &Task) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = self
             .workers
             .iter()
             .filter(|w| self.runs(w.id, task.task_type))
             .map(|w| {
                 let factors = self.factors(w.id, task);
-                let score = score(self.settings.policy, &factors, waited, self.settings.ageing, 0.0);
+                let score = fit(&factors) * age(waited, self.settings.ageing);
                 Candidate { worker: w.id, factors, score, free_slots: self.admission.free_slots(w.id) }
             })
             .collect();
@@ -87,7 +89,7 @@ impl Dispatch {
         match e.life.state() {
             State::Blocked => e.waiting_on.first().map(|task| WaitingFor::Dependency { task: *task }),
             State::Delayed => e.not_before.map(|until| WaitingFor::Time { until }),
-            State::Queued => Some(self.reason(now, &e.task)),
+            State::Queued => Some(self.reason(now, &e.task, e.lane())),
             _ => None,
         }
     }
@@ -97,7 +99,10 @@ impl Dispatch {
         let mut lines: Vec<_> = self.queue.by_type().collect();
         lines.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         lines.truncate(limit);
-        let reason = |(t, count, (_, id))| Some((t, count, self.reason(now, &self.tasks.get(&id)?.task)));
+        let reason = |(t, count, (_, id))| {
+            let e = self.tasks.get(&id)?;
+            Some((t, count, self.reason(now, &e.task, e.lane())))
+        };
         lines.into_iter().filter_map(reason).collect()
     }
 
@@ -122,6 +127,19 @@ impl Dispatch {
             (State::Blocked, blocked),
             (State::Running, running),
         ]
+    }
+
+    /// How many tasks are unfinished, of one group or all.
+    pub fn unfinished(&self, group: Option<&str>) -> usize {
+        match group {
+            None => self.tasks.len(),
+            Some(name) => self.groups.find(name).map_or(0, |g| self.groups.unfinished(g) as usize),
+        }
+    }
+
+    /// How many unfinished tasks do not run.
+    pub fn waiting(&self) -> usize {
+        self.tasks.len() - self.running()
     }
 
     /// The state of a task, finished ones within retention too.

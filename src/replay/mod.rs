@@ -7,5 +7,6 @@ pub mod online;
 mod reach;
 pub mod run;
 pub mod summary;
+pub mod synthetic;
 pub mod trace;
 pub mod types;

@@ -5,7 +5,7 @@
 //! seal and writes it whole.
 
 use super::Error;
-use super::record::{Change, Done, DoneCells, Live, LiveState, Sealer, StateCells, TaskRow, time_cell};
+use super::record::{Change, Done, DoneCells, Kind, Live, LiveState, Sealer, StateCells, TaskRow, time_cell};
 use super::statements::{Meta, Ready, Sql, execute, failed, ready};
 use crate::flow::{TaskId, Token};
 use crate::time::Time;
@@ -68,6 +68,7 @@ impl<'c> Applier<'c> {
             Change::Finished(done) => self.finished(done),
             Change::Edit { id, priority, not_before } => self.edit(*id, *priority, *not_before),
             Change::Reopen { id, state, reset_attempts } => self.reopen(*id, *state, *reset_attempts),
+            Change::Keep { kind, name, body } => self.keep(*kind, name, body.as_deref()),
             Change::Forget { ids } => {
                 // The greatest numbers outlive the rows that bore them: neither is ever used twice.
                 let mut greatest = (0, 0);
@@ -278,6 +279,13 @@ impl<'c> Applier<'c> {
             self.run(sql, &[&id])?;
         }
         Ok((id, old.seq.unwrap_or(0)))
+    }
+
+    fn keep(&mut self, kind: Kind, name: &str, body: Option<&[u8]>) -> Result<(), Error> {
+        let key = kind.key_of(name);
+        let Some(body) = body else { return self.run(Sql::ForgetKept, &[&key]).map(drop) };
+        let crc = self.sealer.kept(key, kind as i64, name, body);
+        self.run(Sql::WriteKept, &[&key, &(kind as i64), &name, &body, &crc]).map(drop)
     }
 
     fn meta_at_least(&mut self, what: Meta, value: i64) -> Result<(), Error> {

@@ -36,7 +36,7 @@ pub fn check(dir: &Path) -> Result<Vec<Damage>, Error> {
 
 fn seals(conn: &Connection, files: &Files, found: &mut Findings) -> rusqlite::Result<()> {
     let (mut sealer, mut names) = (Sealer::default(), Names::default());
-    for table in [Table::Task, Table::State, Table::Done, Table::Key, Table::Meta] {
+    for table in [Table::Task, Table::State, Table::Done, Table::Key, Table::Meta, Table::Kept] {
         walk(conn, &files.db, table, found, &mut |key, row| {
             salvage::verdict(table, key, row, &mut sealer, &mut names)
         })?;

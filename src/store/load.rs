@@ -5,13 +5,14 @@
 
 use super::is_corrupt;
 use super::open::{Loaded, Opened};
-use super::record::{Live, Sealer, Table, TaskRow, cell_time};
+use super::record::{Kind, Live, Sealer, Table, TaskRow, cell_time};
 use super::rows::{
     BAD_SEAL, Findings, Names, Standing, Verdict, columns, read_done, read_state, read_task, walk,
 };
 use super::statements::Meta;
 use crate::flow::TaskId;
 use crate::time::Time;
+use bytes::Bytes;
 use rusqlite::{Connection, Row};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +40,27 @@ fn keys(
     Ok(keys)
 }
 
+/// What is kept beside the tasks. A kind that this version does not know is left alone: a later one wrote it.
+fn kept(
+    conn: &Connection,
+    file: &Path,
+    found: &mut Findings,
+    each: &mut dyn FnMut(Loaded),
+) -> rusqlite::Result<()> {
+    let mut sealer = Sealer::default();
+    walk(conn, file, Table::Kept, found, &mut |key, row| {
+        let kind: i64 = row.get(1)?;
+        let (name, body) = (row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_blob()?);
+        if sealer.kept(key, kind, name, body) != row.get::<_, i64>(4)? {
+            return Ok(Some(BAD_SEAL));
+        }
+        if let Some(kind) = u8::try_from(kind).ok().and_then(Kind::from_u8) {
+            each(Loaded::Kept { kind, name: name.into(), body: Bytes::copy_from_slice(body) });
+        }
+        Ok(None)
+    })
+}
+
 /// How many unfinished tasks are looked up at once.
 const CHUNK: usize = 512;
 
@@ -51,6 +73,7 @@ pub(super) fn load(
     opened: &mut Opened,
 ) -> rusqlite::Result<()> {
     figures(conn, file, found, opened)?;
+    kept(conn, file, found, each)?;
     let mut names = Names::default();
     let keys = keys(conn, file, found, &mut names)?;
     let mut loader = Loader {

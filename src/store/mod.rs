@@ -38,7 +38,7 @@ pub mod writer;
 pub use damage::{Damage, Place};
 pub use open::{Durability, Loaded, Opened, Options};
 pub use reader::{Counts, Filter, Page, Reader, Stored};
-pub use record::{Change, Done, DoneState, Live, LiveState, TaskRow};
+pub use record::{Change, Done, DoneState, Kind, Live, LiveState, TaskRow};
 pub use writer::{Completion, Gauge, Record};
 
 use crate::flow::TaskId;

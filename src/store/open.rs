@@ -5,7 +5,7 @@
 //! loaded, and salvaged if some are damaged; the start is counted, on disk.
 
 use super::damage::{Damage, Place};
-use super::record::{Live, TaskRow};
+use super::record::{Kind, Live, TaskRow};
 use super::rows::Findings;
 use super::tasks::Tasks;
 use super::wal::{self, Mark, Synced};
@@ -60,6 +60,15 @@ pub enum Loaded {
         type_name: Arc<str>,
         /// Its key.
         key: Arc<str>,
+    },
+    /// Something that is kept beside the tasks. These come before all others.
+    Kept {
+        /// What kind of thing.
+        kind: Kind,
+        /// Its name.
+        name: Arc<str>,
+        /// What is kept, opaque.
+        body: bytes::Bytes,
     },
 }
 

@@ -166,6 +166,15 @@ pub enum Change {
         /// was started since.
         reset_attempts: bool,
     },
+    /// Something that is kept beside the tasks is set, or removed.
+    Keep {
+        /// What kind of thing.
+        kind: Kind,
+        /// Its name, unique in its kind.
+        name: Arc<str>,
+        /// What is kept, opaque; `None` removes it.
+        body: Option<Bytes>,
+    },
     /// Finished tasks leave the record. Those that are unfinished or unknown are left alone.
     Forget {
         /// Which tasks; [`super::reader::Reader::expired`] names them.
@@ -184,6 +193,7 @@ impl Change {
             Change::Started { worker, .. } => worker.len(),
             Change::Requeue { note, .. } => text_len(note),
             Change::Finished(d) => d.outcome.len() + d.type_name.len(),
+            Change::Keep { name, body, .. } => name.len() + body.as_ref().map_or(0, Bytes::len),
             Change::Edit { .. } | Change::Reopen { .. } => 0,
             Change::Forget { ids } => ids.len() * ROW,
         }
@@ -208,6 +218,31 @@ pub enum Table {
     Key = 4,
     /// Single figures about the whole record.
     Meta = 5,
+    /// What is kept beside the tasks, by a hash of its kind and name.
+    Kept = 6,
+}
+
+/// Kinds of what is kept beside the tasks. The figures are those on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// Settings of a group.
+    Group = 1,
+    /// A recurring task.
+    Recurring = 2,
+}
+
+impl Kind {
+    /// From the figure on disk.
+    pub fn from_u8(v: u8) -> Option<Kind> {
+        [Kind::Group, Kind::Recurring].into_iter().find(|k| *k as u8 == v)
+    }
+
+    /// The key of a name in [`Table::Kept`]: 63 bits of a hash, so that rows can be walked like all others. Two
+    /// names of the few thousand that there may be do not meet in it.
+    pub(super) fn key_of(self, name: &str) -> i64 {
+        (xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), self as u64) >> 1) as i64
+    }
 }
 
 impl Table {
@@ -219,6 +254,7 @@ impl Table {
             Table::Done => "done",
             Table::Key => "key",
             Table::Meta => "meta",
+            Table::Kept => "kept",
         }
     }
 }
@@ -270,6 +306,9 @@ impl Sealer {
     }
     pub fn key(&mut self, id: i64, type_name: &str, key: &str) -> i64 {
         self.start(Table::Key, id).bytes(type_name.as_bytes()).bytes(key.as_bytes()).end()
+    }
+    pub fn kept(&mut self, key: i64, kind: i64, name: &str, body: &[u8]) -> i64 {
+        self.start(Table::Kept, key).int(kind).bytes(name.as_bytes()).bytes(body).end()
     }
     pub fn meta(&mut self, what: i64, value: i64) -> i64 {
         self.start(Table::Meta, what).int(value).end()

@@ -47,6 +47,7 @@ pub(super) fn columns(table: Table) -> &'static str {
         Table::Done => "seq,id,type,state,ended,attempts,prev,outcome,crc",
         Table::Key => "id,type,key,crc",
         Table::Meta => "what,value,crc",
+        Table::Kept => "key,kind,name,body,crc",
     }
 }
 

@@ -132,7 +132,7 @@ fn copy(
     let mut rows = 0;
     let mut sealer = Sealer::default();
     let mut names = Names::default();
-    for table in [Table::Task, Table::State, Table::Done, Table::Key, Table::Meta] {
+    for table in [Table::Task, Table::State, Table::Done, Table::Key, Table::Meta, Table::Kept] {
         let n = columns(table).split(',').count();
         let marks = vec!["?"; n].join(",");
         let mut insert = new.prepare(&format!("INSERT INTO {} VALUES({marks})", table.name()))?;
@@ -178,6 +178,10 @@ pub(super) fn verdict(
         Table::Key => {
             let (type_name, text) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
             (sealer.key(key, type_name, text) != row.get::<_, i64>(3)?).then_some(rows::BAD_SEAL)
+        }
+        Table::Kept => {
+            let (name, body) = (row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_blob()?);
+            (sealer.kept(key, row.get(1)?, name, body) != row.get::<_, i64>(4)?).then_some(rows::BAD_SEAL)
         }
         Table::Meta => (sealer.meta(key, row.get(1)?) != row.get::<_, i64>(2)?).then_some(rows::BAD_SEAL),
     })

@@ -25,9 +25,11 @@ pub(super) enum Sql {
     ForgetDone,
     WriteMeta,
     ReadMeta,
+    WriteKept,
+    ForgetKept,
 }
 
-const STATEMENTS: [&str; 17] = [
+const STATEMENTS: [&str; 19] = [
     "INSERT INTO task VALUES(?1,?2,?3,?4,?5,?6)",
     "INSERT INTO state VALUES(?1,?2,?3,?4,?5,?6,?7,NULL,?8)",
     "INSERT INTO key VALUES(?1,?2,?3,?4)",
@@ -49,6 +51,8 @@ const STATEMENTS: [&str; 17] = [
     "DELETE FROM done WHERE seq=?1 AND id=?2",
     "INSERT OR REPLACE INTO meta VALUES(?1,?2,?3)",
     "SELECT value FROM meta WHERE what=?1",
+    "INSERT OR REPLACE INTO kept VALUES(?1,?2,?3,?4,?5)",
+    "DELETE FROM kept WHERE key=?1",
 ];
 
 /// Rows of `meta`.

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The layout this version writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// `application_id` of a task record: "fstg".
 const APPLICATION: i64 = 0x6673_7467;
 
 /// Step `i` leads from layout `i` to `i + 1`; layout 0 is an empty file.
-const STEPS: [fn(&Connection) -> rusqlite::Result<()>; VERSION as usize] = [create];
+const STEPS: [fn(&Connection) -> rusqlite::Result<()>; VERSION as usize] = [create, keep];
 
 /// Layout 1. Why it looks like this:
 ///
@@ -39,6 +39,14 @@ fn create(c: &Connection) -> rusqlite::Result<()> {
          CREATE TABLE meta(what INTEGER PRIMARY KEY, value INTEGER, crc INTEGER);
          PRAGMA application_id = {APPLICATION};"
     ))
+}
+
+/// Layout 2: a table for what is kept beside the tasks, group settings and recurring tasks. They change
+/// rarely and are read whole at a start; the tasks' own rows stay as they are.
+fn keep(c: &Connection) -> rusqlite::Result<()> {
+    c.execute_batch(
+        "CREATE TABLE kept(key INTEGER PRIMARY KEY, kind INTEGER, name TEXT, body BLOB, crc INTEGER);",
+    )
 }
 
 /// Brings the record at `path` to [`VERSION`].

@@ -18,6 +18,7 @@ use crate::flow::{ObjectName, TaskId, WorkerId};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ impl State {
         use State::{Blocked, Cancelled, Delayed, Done, Failed, Queued, Running};
         match self {
             Queued => matches!(next, Running | Cancelled | Delayed | Failed),
-            Delayed => matches!(next, Queued | Cancelled | Delayed),
+            Delayed => matches!(next, Queued | Cancelled | Delayed | Failed),
             Blocked => matches!(next, Queued | Delayed | Cancelled | Failed),
             Running => matches!(next, Queued | Delayed | Done | Failed | Cancelled),
             Failed | Cancelled => matches!(next, Queued | Delayed | Blocked),
@@ -131,6 +132,16 @@ pub enum WaitingFor {
     },
     /// Somebody paused the queue, or the daemon is draining.
     Paused,
+    /// Somebody paused its group.
+    PausedGroup {
+        /// Which group.
+        group: Arc<str>,
+    },
+    /// As many of its type have started as may in a time.
+    Rate {
+        /// When the next may.
+        until: Time,
+    },
     /// A clearly better worker that is about to be free.
     Better {
         /// Which worker.
@@ -149,6 +160,8 @@ impl fmt::Display for WaitingFor {
             WaitingFor::Data { object } => write!(f, "data {object}"),
             WaitingFor::Memory { .. } => f.write_str("memory"),
             WaitingFor::Paused => f.write_str("resume"),
+            WaitingFor::PausedGroup { group } => write!(f, "resume of group {group}"),
+            WaitingFor::Rate { .. } => f.write_str("the rate limit of its type"),
             WaitingFor::Better { worker } => write!(f, "better worker {worker}"),
         }
     }

@@ -6,6 +6,7 @@
 mod life;
 mod object;
 mod place;
+mod recurring;
 mod spec;
 mod submit;
 mod template;
@@ -13,7 +14,10 @@ mod template;
 pub use life::{IllegalMove, Life, State, WaitingFor};
 pub use object::{BadObjectName, parse_object};
 pub use place::{Places, SourcePlace};
-pub use spec::{Backoff, Catalogue, InputMode, Output, TaskType, ValuePattern, is_argument_name, is_name};
+pub use recurring::{BadSchedule, CatchUp, Overlap, Recurring};
+pub use spec::{
+    Backoff, Catalogue, InputMode, Keys, Output, Rate, TaskType, ValuePattern, is_argument_name, is_name,
+};
 #[cfg(test)]
 pub(crate) use submit::tests::{sample_places, sample_type};
 pub use submit::{OBJECTS_LIMIT, PRIORITY_LIMIT, Priority, Recorded, Refused, Submit, Task, derived_inputs};

@@ -40,12 +40,35 @@ pub struct TaskType {
     pub retry_exit_codes: Vec<i32>,
     /// How many may run at once on the host; `None` is no limit.
     pub concurrency: Option<u32>,
+    /// For whom and how long a submit's key answers.
+    pub keys: Keys,
+    /// How many may start in a time; `None` is no limit.
+    pub rate: Option<Rate>,
     /// Priority of submits that name none.
     pub priority: u8,
     /// How inputs are put before the task.
     pub input_mode: InputMode,
     /// Memory assumed until it was measured, bytes.
     pub memory_bytes: u64,
+}
+
+/// For whom and how long a submit's key answers with the task that has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Whether it answers for submits of all types that say so too, and not of its own only.
+    pub host_wide: bool,
+    /// How long after the task's end; `None` is until retention removes the task, zero until it ends. After a
+    /// restart it may be longer, never shorter: it counts from the start.
+    pub lifetime: Option<Span>,
+}
+
+/// A limit of starts: `starts` for each `per`, so many at once after a quiet time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// How many, at least 1.
+    pub starts: u32,
+    /// In which time, above 0.
+    pub per: Span,
 }
 
 /// A declared output: a file in `out/` and the object that it becomes.

@@ -26,8 +26,9 @@ pub type Priority = u8;
 /// Highest priority.
 pub const PRIORITY_LIMIT: Priority = 9;
 
-/// What somebody asks for.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What somebody asks for. It is kept on record for recurring tasks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Submit {
     /// Name of the type.
     pub task_type: String,
@@ -45,6 +46,12 @@ pub struct Submit {
     pub after: Vec<TaskId>,
     /// No attempt starts before this.
     pub not_before: Option<Time>,
+    /// A task that has not started by then fails.
+    pub deadline: Option<Time>,
+    /// The group that it belongs to.
+    pub group: Option<String>,
+    /// Which recurring task it is an occurrence of.
+    pub recurring: Option<String>,
     /// Its inputs are asked for anew at their sources, whatever their consistency says.
     pub fresh: bool,
     /// Passed to the worker as it is.
@@ -78,6 +85,12 @@ pub struct Task {
     pub after: Vec<TaskId>,
     /// No attempt starts before this.
     pub not_before: Option<Time>,
+    /// A task that has not started by then fails.
+    pub deadline: Option<Time>,
+    /// The group that it belongs to.
+    pub group: Option<Arc<str>>,
+    /// Which recurring task it is an occurrence of.
+    pub recurring: Option<Arc<str>>,
     /// Whether its inputs are asked for anew.
     pub fresh: bool,
     /// Passed to the worker as it is.
@@ -188,6 +201,9 @@ impl Submit {
             key: self.key.map(Arc::from),
             after: self.after,
             not_before: self.not_before,
+            deadline: self.deadline,
+            group: self.group.map(Arc::from),
+            recurring: self.recurring.map(Arc::from),
             fresh: self.fresh,
             payload: self.payload,
             submitted: now,
@@ -209,6 +225,20 @@ impl Submit {
         }
         if let Some(p) = self.priority.filter(|p| *p > PRIORITY_LIMIT) {
             return Err(Refused::TooMuch { what: "priority", found: p.into(), limit: PRIORITY_LIMIT.into() });
+        }
+        if let Some(group) = self.group.as_ref().filter(|g| !super::is_name(g)) {
+            let why = "is no name; accepted: letters, digits, `_`, `-` and `.`, beginning with a letter or digit, at most 64";
+            return Err(bad("group".into(), group, why.into()));
+        }
+        if let (Some(start), Some(end)) = (self.not_before, self.deadline)
+            && end < start
+        {
+            let why = "comes before the delay is over, so the task could never start".to_owned();
+            return Err(Refused::BadValue {
+                what: "the deadline".into(),
+                value: end.as_s().to_string(),
+                why,
+            });
         }
         limit("number of tasks in `after`", self.after.len(), AFTER_LIMIT)?;
         limit("length of the key", self.key.as_ref().map_or(0, String::len), KEY_LIMIT_BYTES)?;
@@ -234,6 +264,12 @@ struct Body<'a> {
     after: Cow<'a, [TaskId]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recurring: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     fresh: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,6 +310,9 @@ impl Task {
             writes: Cow::Borrowed(&self.writes),
             after: Cow::Borrowed(&self.after),
             not_before: self.not_before,
+            deadline: self.deadline,
+            group: self.group.clone(),
+            recurring: self.recurring.clone(),
             fresh: self.fresh,
             payload: self.payload.as_deref().map(Cow::Borrowed),
         };
@@ -285,8 +324,9 @@ impl Task {
     /// # Errors
     /// If the body is not what [`Task::to_body`] writes.
     pub fn from_body(row: Recorded, body: &[u8], places: &Places) -> Result<Task, serde_json::Error> {
-        let Body { entity, args, inputs, outputs, writes, after, not_before, fresh, payload } =
-            serde_json::from_slice(body)?;
+        let body: Body = serde_json::from_slice(body)?;
+        let Body { entity, args, inputs, outputs, writes, after, .. } = body;
+        let Body { not_before, deadline, group, recurring, fresh, payload, .. } = body;
         let place = inputs.first().or(writes.first()).and_then(|o| places.of(o));
         let Recorded { id, task_type, priority, key, submitted } = row;
         Ok(Task {
@@ -302,6 +342,9 @@ impl Task {
             key,
             after: after.into_owned(),
             not_before,
+            deadline,
+            group,
+            recurring,
             fresh,
             payload: payload.map(Cow::into_owned),
             submitted,
@@ -429,6 +472,8 @@ pub(crate) mod tests {
             },
             retry_exit_codes: vec![],
             concurrency: None,
+            rate: None,
+            keys: crate::task::Keys::default(),
             priority: 5,
             input_mode: crate::task::InputMode::Auto,
             memory_bytes: 64 << 20,
@@ -466,7 +511,14 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_back_from_the_record_as_it_was() {
-        let task = resolve(Submit { payload: Some("{}".into()), fresh: true, ..submit("vol-7") }).unwrap();
+        let task = resolve(Submit {
+            payload: Some("{}".into()),
+            fresh: true,
+            group: Some("night".into()),
+            deadline: Some(Time::from_us(9)),
+            ..submit("vol-7")
+        })
+        .unwrap();
         let Task { id, task_type, priority, key, submitted, .. } = task.clone();
         let row = Recorded { id, task_type, priority, key, submitted };
         assert_eq!(Task::from_body(row, &task.to_body(), &sample_places()).unwrap(), task);
@@ -498,6 +550,15 @@ pub(crate) mod tests {
             ),
             (Submit { inputs: vec!["volumes:../x".into()], ..submit("v") }, "leaves its folder"),
             (Submit { priority: Some(10), ..submit("v") }, "priority is 10; accepted: up to 9"),
+            (Submit { group: Some("a b".into()), ..submit("v") }, "group `a b` is no name"),
+            (
+                Submit {
+                    not_before: Some(Time::from_us(2_000_000)),
+                    deadline: Some(Time::from_us(1_000_000)),
+                    ..submit("v")
+                },
+                "the deadline `1` comes before the delay is over",
+            ),
             (Submit { after: vec![TaskId(1); 257], ..submit("v") }, "257; accepted: up to 256"),
         ] {
             let error = resolve(s).unwrap_err().to_string();

@@ -95,7 +95,9 @@ impl Figures {
             | Ending::MissingInput { .. }
             | Ending::Lost
             | Ending::Released
-            | Ending::DependencyFailed { .. } => {
+            | Ending::DependencyFailed { .. }
+            | Ending::TooLate
+            | Ending::Skipped { .. } => {
                 return false;
             }
         };

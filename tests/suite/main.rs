@@ -17,6 +17,7 @@ mod nginx;
 mod outside;
 mod port;
 mod prometheus;
+mod queue;
 mod replay;
 mod right_data;
 mod survives;

@@ -4,11 +4,13 @@ mod body;
 mod cache;
 mod control;
 mod events;
+mod groups;
 mod heatmap;
 mod log;
 mod monitor;
 mod outside;
 mod query;
+mod recurring;
 mod reply;
 mod tasks;
 mod why;
@@ -128,6 +130,12 @@ fn declared() -> OpenApiRouter<Ask> {
         .routes(routes!(outside::heartbeat))
         .routes(routes!(outside::life_line))
         .routes(routes!(outside::leave))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::set))
+        .routes(routes!(groups::wait))
+        .routes(routes!(groups::retry))
+        .routes(routes!(recurring::list))
+        .routes(routes!(recurring::set, recurring::remove))
         .routes(routes!(workers::profile))
         .routes(routes!(workers::predict))
         .routes(routes!(cache::pools))

@@ -25,16 +25,21 @@ const LIST: (usize, usize) = (100, 1_000);
 /// A refusal of dispatch as an error of the socket.
 pub(super) fn not_possible(e: NotPossible) -> Error {
     match &e {
-        NotPossible::Unknown { .. } => not_found(e.to_string()),
+        NotPossible::Unknown { .. } | NotPossible::NoRecurring { .. } => not_found(e.to_string()),
+        NotPossible::TooManyGroups { .. } => Error::Busy { message: e.to_string(), retry_after_s: 1 },
         NotPossible::State { .. } => Error::Conflict { message: e.to_string() },
     }
 }
 
-fn submit_error(e: &SubmitError) -> Error {
+pub(super) fn submit_error(e: &SubmitError) -> Error {
     match e {
-        SubmitError::Full { .. } => Error::Busy { message: e.to_string(), retry_after_s: 1 },
+        SubmitError::Full { .. }
+        | SubmitError::GroupFull { .. }
+        | SubmitError::TooManyGroups { .. }
+        | SubmitError::TooManyRecurring { .. } => Error::Busy { message: e.to_string(), retry_after_s: 1 },
         SubmitError::Draining => Error::Unavailable { message: e.to_string() },
         SubmitError::UnknownDependency { .. } => bad("unknown_dependency", e.to_string()),
+        SubmitError::Schedule(s) => bad("bad_schedule", s.to_string()),
         SubmitError::Refused(r) => bad(refused_code(r), e.to_string()),
     }
 }
@@ -52,6 +57,14 @@ fn refused_code(r: &Refused) -> &'static str {
 }
 
 impl Hub {
+    pub(super) fn deadline(&self, deadline_s: Option<f64>) -> Result<Option<crate::time::Time>, Error> {
+        let Some(s) = deadline_s else { return Ok(None) };
+        let ok = s.is_finite() && s > 0.0;
+        let wrong =
+            || bad("bad_value", format!("deadline_s is {s}; accepted: above 0 to 315360000 (ten years)"));
+        if ok { self.delay(Some(s)).map_err(|_| wrong()) } else { Err(wrong()) }
+    }
+
     fn delay(&self, delay_s: Option<f64>) -> Result<Option<crate::time::Time>, Error> {
         match delay_s {
             None => Ok(None),
@@ -76,9 +89,10 @@ impl Hub {
         let mut answers: Vec<Option<wire::Submitted>> = Vec::with_capacity(submits.len());
         let mut good = Vec::with_capacity(submits.len());
         for s in submits {
-            match self.delay(s.delay_s) {
+            let times = self.delay(s.delay_s).and_then(|n| Ok((n, self.deadline(s.deadline_s)?)));
+            match times {
                 Err(e) => answers.push(Some(refused(&e))),
-                Ok(not_before) => {
+                Ok((not_before, deadline)) => {
                     answers.push(None);
                     good.push(task::Submit {
                         task_type: s.task_type,
@@ -89,6 +103,9 @@ impl Hub {
                         key: s.key,
                         after: s.after.into_iter().map(TaskId).collect(),
                         not_before,
+                        deadline,
+                        group: s.group,
+                        recurring: None,
                         fresh: s.fresh,
                         payload: s.payload,
                     });
@@ -119,6 +136,8 @@ impl Hub {
             reason: None,
             exit_code: None,
             priority: w.priority,
+            group: Some(w.group.to_string()).filter(|g| !g.is_empty()),
+            deadline_s: w.task.deadline.map(|t| t.as_s()),
             attempts: w.attempts,
             worker: w.held_by.as_ref().map(|(id, _, _)| self.worker_name(*id)),
             submitted_s: t.submitted.as_s(),
@@ -149,6 +168,8 @@ impl Hub {
             reason: None,
             exit_code: None,
             priority: row.priority,
+            group: task.as_ref().and_then(|t| t.group.as_deref().map(str::to_owned)),
+            deadline_s: task.as_ref().and_then(|t| Some(t.deadline?.as_s())),
             attempts: 0,
             worker: None,
             submitted_s: row.submitted.as_s(),
@@ -224,12 +245,13 @@ impl Hub {
             None => None,
         };
         let before = f.before.unwrap_or(u64::MAX);
-        let (state, entity) = (f.state, f.entity.clone());
+        let (state, entity, group) = (f.state, f.entity.clone(), f.group.clone());
         let keep = move |t: &task::Task, s: State| {
             t.id.0 < before
                 && state.is_none_or(|want| want == s)
                 && task_type.is_none_or(|want| want == t.task_type)
                 && entity.as_deref().is_none_or(|want| t.entity.as_deref() == Some(want))
+                && group.as_deref().is_none_or(|want| t.group.as_deref().unwrap_or("") == want)
         };
         let live: Vec<Why> = actor::look(&self.house.dispatch, move |d, now| {
             d.newest(limit, keep).into_iter().filter_map(|id| d.why(now, id, false)).collect()
@@ -259,7 +281,7 @@ impl Hub {
             Some(_) => return Ok(vec![]),
         };
         let filter = Filter { states, type_name: f.task_type.as_deref().map(Arc::from) };
-        let entity = f.entity.clone();
+        let (entity, group) = (f.entity.clone(), f.group.clone());
         let (names, places) = (self.names.clone(), self.places.clone());
         let found = self
             .read(move |r| {
@@ -275,8 +297,14 @@ impl Hub {
                         r.bodies(&ids)?.into_iter().map(|row| (row.id, row)).collect();
                     for done in page.rows {
                         let Some(row) = rows.remove(&done.id) else { continue };
-                        let of = |row: &TaskRow| names.task(row, &places).ok().and_then(|t| t.entity);
-                        if entity.as_deref().is_none_or(|want| of(&row).as_deref() == Some(want)) {
+                        let fits = |row: &TaskRow| {
+                            let task = names.task(row, &places).ok();
+                            let (e, g) = task.map(|t| (t.entity, t.group)).unwrap_or_default();
+                            entity.as_deref().is_none_or(|want| e.as_deref() == Some(want))
+                                && group.as_deref().is_none_or(|want| g.as_deref().unwrap_or("") == want)
+                        };
+                        // A body is read only where it is asked about.
+                        if (entity.is_none() && group.is_none()) || fits(&row) {
                             found.push((row, done));
                         }
                     }

@@ -122,7 +122,7 @@ impl<W: World> House<W> {
             self.expect(CacheId(cache as u16), Expect::default());
         }
         self.take_turns();
-        while !(self.world.is_spent() && self.dispatch.unfinished() == 0) {
+        while !(self.world.is_spent() && self.dispatch.unfinished(None) == 0) {
             self.advance();
             self.take_turns();
             self.log[told..].iter().for_each(&mut heard);

@@ -121,6 +121,8 @@ fn task_type(name: &str, pattern: &ValuePattern) -> TaskType {
         backoff: Backoff { first: Span::from_secs(1), factor: 2.0, limit: Span::from_secs(60) },
         retry_exit_codes: vec![],
         concurrency: None,
+        rate: None,
+        keys: crate::task::Keys::default(),
         priority: 5,
         input_mode: InputMode::Auto,
         memory_bytes: 0,

@@ -35,6 +35,7 @@ struct Contents {
     live: BTreeMap<u64, Live>,
     done: BTreeMap<u64, Done>,
     finished_keys: BTreeSet<(u64, String)>,
+    kept: BTreeMap<(Kind, String), Bytes>,
 }
 
 struct Open {
@@ -58,6 +59,9 @@ fn open(dir: &Path, inline: bool) -> Result<Open, Error> {
         }
         Loaded::FinishedKey { id, key, .. } => {
             c.finished_keys.insert((id.0, key.to_string()));
+        }
+        Loaded::Kept { kind, name, body } => {
+            c.kept.insert((kind, name.to_string()), body);
         }
     })?;
     Ok(Open { record, opened, contents: c, twice })

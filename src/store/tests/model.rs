@@ -11,6 +11,7 @@ struct Model {
     done: BTreeMap<u64, Done>,
     /// The outcome that holds, or held before the task was reopened.
     newest: BTreeMap<u64, u64>,
+    kept: BTreeMap<(Kind, String), Bytes>,
     last_id: u64,
     last_seq: u64,
 }
@@ -22,7 +23,17 @@ impl Model {
         let finished: Vec<u64> =
             self.newest.keys().copied().filter(|id| !self.live.contains_key(id)).collect();
         let pick = |rng: &mut fastrand::Rng, v: &[u64]| (!v.is_empty()).then(|| v[rng.usize(..v.len())]);
-        match rng.u8(..10) {
+        match rng.u8(..11) {
+            10 => {
+                let kind = [Kind::Group, Kind::Recurring][rng.usize(..2)];
+                let name = format!("name {}", rng.u8(..6));
+                let body = (rng.u8(..3) > 0).then(|| Bytes::from(noise(rng.u64(..), 80)));
+                match &body {
+                    Some(body) => _ = self.kept.insert((kind, name.clone()), body.clone()),
+                    None => _ = self.kept.remove(&(kind, name.clone())),
+                }
+                return Change::Keep { kind, name: name.into(), body };
+            }
             0..3 => {}
             3..5 => {
                 if let Some(id) = pick(rng, &live) {
@@ -105,6 +116,7 @@ impl Model {
             (self.live.len() as u64, (self.tasks.len() - self.live.len()) as u64)
         );
         assert_eq!(contents.live, self.live);
+        assert_eq!(contents.kept, self.kept);
         let mut all = contents.clone();
         assert_eq!(add_finished(dir, &mut all).unwrap(), 0);
         assert_eq!(all.tasks, self.tasks);

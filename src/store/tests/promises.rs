@@ -296,6 +296,26 @@ fn a_long_query_neither_holds_up_the_writer_nor_breaks_the_checkpoints_that_wait
 }
 
 #[test]
+fn a_record_of_layout_1_is_brought_up_to_date_with_all_it_holds() {
+    let dir = scratch();
+    let mut record = open(dir.path(), true).unwrap().record;
+    put(&mut record, vec![submit(1), submit(2), start(1, 1), Change::Finished(outcome(1, 1))]).unwrap();
+    record.close().unwrap();
+    // Layout 1 is layout 2 without the table of what is kept.
+    let conn = rusqlite::Connection::open(dir.path().join("tasks.db")).unwrap();
+    conn.execute_batch("DROP TABLE kept; PRAGMA user_version = 1").unwrap();
+    drop(conn);
+    let Open { mut record, opened, contents, .. } = open(dir.path(), true).unwrap();
+    assert_eq!((opened.damage, opened.live, opened.finished), (vec![], 1, 1));
+    assert_eq!(contents.tasks.keys().collect::<Vec<_>>(), [&2]);
+    let keep = Change::Keep { kind: Kind::Group, name: "night".into(), body: Some(Bytes::from_static(b"x")) };
+    put(&mut record, vec![keep]).unwrap();
+    record.close().unwrap();
+    let again = open(dir.path(), true).unwrap().contents;
+    assert_eq!(again.kept[&(Kind::Group, "night".to_owned())], "x");
+}
+
+#[test]
 fn a_record_of_a_later_version_or_of_something_else_is_refused() {
     let dir = scratch();
     open(dir.path(), true).unwrap().record.close().unwrap();
