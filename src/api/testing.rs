@@ -354,7 +354,12 @@ impl Backend for Memory {
         let state = self.state();
         let running = state.tasks.values().filter(|t| t.state == State::Running);
         let running = running
-            .map(|t| RunningTask { id: t.id, task_type: t.task_type.clone(), entity: t.entity.clone() })
+            .map(|t| RunningTask {
+                id: t.id,
+                task_type: t.task_type.clone(),
+                entity: t.entity.clone(),
+                started_s: t.started_s,
+            })
             .collect();
         Ok(vec![Worker {
             name: "fast".into(),
@@ -430,7 +435,12 @@ impl Backend for Memory {
                 due_in_s: 4.0,
             }],
             next: vec![NextTask { task_type: "verify".into(), entity: "vol-1".into(), p: 0.6 }],
-            known: vec![RunningTask { id: 1, task_type: "copy".into(), entity: Some("vol-1".into()) }],
+            known: vec![RunningTask {
+                id: 1,
+                task_type: "copy".into(),
+                entity: Some("vol-1".into()),
+                started_s: None,
+            }],
             explain,
         })
     }

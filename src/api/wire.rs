@@ -405,6 +405,9 @@ pub struct RunningTask {
     /// What it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
+    /// When its worker took it; left out of what does not run yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_s: Option<f64>,
 }
 
 /// A type with its probability.

@@ -147,12 +147,12 @@ impl Dispatch {
         self.tasks.get(&id).map(|e| e.life.state()).or_else(|| self.ended.get(&id).copied())
     }
 
-    /// What a worker runs now.
-    pub fn running_at(&self, worker: WorkerId) -> impl Iterator<Item = &Arc<Task>> {
-        self.held
-            .get(usize::from(worker.0))
-            .into_iter()
-            .flatten()
-            .filter_map(|id| Some(&self.tasks.get(id)?.task))
+    /// What a worker runs now, and since when it has it.
+    pub fn running_at(&self, worker: WorkerId) -> impl Iterator<Item = (Arc<Task>, Option<Time>)> {
+        let held = self.held.get(usize::from(worker.0)).into_iter().flatten();
+        held.filter_map(|id| {
+            let entry = self.tasks.get(id)?;
+            Some((entry.task.clone(), entry.lease.as_ref().map(|l| l.since)))
+        })
     }
 }

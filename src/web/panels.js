@@ -71,7 +71,7 @@ export function workers(moment) {
 function worker(w, cache) {
   const card = el("article", { className: "worker" });
   card.append(el("header", {}, el("b", { textContent: w.name }),
-    el("span", { className: "soft", textContent: `${w.running.length} of ${w.slots} slots` })));
+    el("span", { className: "soft", textContent: `${w.running.length} of ${w.slots} slots${w.outside ? ", outside" : ""}` })));
   if (w.running.length) {
     const names = w.running.slice(0, 4).map((t) => `${t.type} ${t.entity ?? t.id}`).join(", ");
     card.append(el("div", { className: "runs soft", textContent: names }));

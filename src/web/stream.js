@@ -4,7 +4,7 @@ import { $, colour, clock, duration, fit, shorten } from "./util.js";
 
 const LINE = 16, AXIS = 16, TITLES = 96, KEPT = 4000;
 const attempts = [];
-let workers = [], seconds = 60, now = Date.now() / 1000;
+let workers = [], running = [], seconds = 60, now = Date.now() / 1000;
 
 /** Takes new attempts and who there is; draws. */
 export function take(moment) {
@@ -12,6 +12,9 @@ export function take(moment) {
   if (attempts.length > KEPT) attempts.splice(0, attempts.length - KEPT);
   workers = moment.workers;
   now = moment.at_s;
+  running = workers.flatMap((w) => w.running.filter((t) => t.started_s != null).map((t) => ({
+    task: t.id, type: t.type, entity: t.entity, worker: w.name, started_s: t.started_s, ended_s: now, transfer_s: 0,
+    wait_s: 0, done: true, staged: 0, underWay: true })));
   draw();
 }
 
@@ -19,7 +22,7 @@ export function take(moment) {
 function lanes() {
   const free = new Map(workers.map((w) => [w.name, Array(w.slots).fill(-Infinity)]));
   const out = [];
-  const ended = [...attempts].filter((a) => a.ended_s > now - seconds).sort((a, b) => a.started_s - b.started_s);
+  const ended = [...attempts, ...running].filter((a) => a.ended_s > now - seconds).sort((a, b) => a.started_s - b.started_s);
   for (const a of ended) {
     const slots = free.get(a.worker);
     if (!slots) continue;
@@ -62,9 +65,12 @@ export function draw() {
     for (const [from, to, fill] of parts) {
       if (to <= from || to < now - seconds) continue;
       context.fillStyle = fill;
+      // What has not ended is pale: whether it runs or waits for data is known when it ends.
+      context.globalAlpha = a.underWay ? 0.4 : 1;
       context.fillRect(x(from), y + 3, Math.max(1, x(to) - x(from) - 0.5), LINE - 6);
     }
   }
+  context.globalAlpha = 1;
   context.clearRect(0, height - AXIS, width, AXIS);
   context.fillStyle = soft;
   context.fillText("now", width, height - AXIS / 2);
@@ -92,8 +98,9 @@ export function begin() {
     if (!found) return;
     const [, a] = found;
     const staged = a.staged ? `, ${a.staged} inputs staged ahead` : "";
-    $("stream-at").textContent = `task ${a.task} ${a.type} ${a.entity ?? ""} at ${a.worker}, ${clock(a.started_s)}: ` +
-      `transfer ${duration(a.transfer_s)}, wait ${duration(a.wait_s)}, run ` +
+    const what = `task ${a.task} ${a.type} ${a.entity ?? ""} at ${a.worker}, ${clock(a.started_s)}: `;
+    if (a.underWay) { $("stream-at").textContent = `${what}under way for ${duration(a.ended_s - a.started_s)}`; return; }
+    $("stream-at").textContent = `${what}transfer ${duration(a.transfer_s)}, wait ${duration(a.wait_s)}, run ` +
       `${duration(a.ended_s - a.started_s - a.transfer_s - a.wait_s)}${staged}${a.done ? "" : ", failed"}`;
   });
 }

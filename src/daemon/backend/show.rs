@@ -8,7 +8,7 @@ use crate::flow::{Expected, Forecast, WorkerId};
 use crate::monitor::{self, Grain, MapError, MapRequest, Metric};
 use crate::predict::{self, Subject};
 use crate::prefetch::control::Verdict;
-use crate::time::Span;
+use crate::time::{Span, Time};
 use crate::worker::roster_actor::LookAtRoster;
 use tokio::sync::oneshot;
 
@@ -20,11 +20,12 @@ const NEXT: usize = 8;
 const EXPECTED: usize = 20;
 
 impl Hub {
-    fn running(&self, t: &crate::task::Task) -> wire::RunningTask {
+    fn running(&self, t: &crate::task::Task, since: Option<Time>) -> wire::RunningTask {
         wire::RunningTask {
             id: t.id.0,
             task_type: self.names.catalogue.name(t.task_type).to_owned(),
             entity: t.entity.as_deref().map(str::to_owned),
+            started_s: since.map(|at| at.as_s()),
         }
     }
 
@@ -32,7 +33,7 @@ impl Hub {
         let all = dispatch::look(&self.house.dispatch, move |d, _| {
             // Outside workers that are away have no slots.
             let there = d.specs().iter().filter(|w| w.slots > 0).cloned();
-            there.map(|w| (d.running_at(w.id).cloned().collect::<Vec<_>>(), w)).collect::<Vec<_>>()
+            there.map(|w| (d.running_at(w.id).collect::<Vec<_>>(), w)).collect::<Vec<_>>()
         });
         let all = all.await.map_err(gone)?;
         let ids: Vec<WorkerId> = all.iter().map(|(_, w)| w.id).collect();
@@ -53,7 +54,7 @@ impl Hub {
                 name: w.name.clone(),
                 slots: w.slots,
                 outside: w.outside,
-                running: running.iter().map(|t| self.running(t)).collect(),
+                running: running.iter().map(|(t, since)| self.running(t, *since)).collect(),
                 cache: self.cache_name(w.cache),
                 types,
                 heat: heat.workers.get(i).copied().unwrap_or_default(),
@@ -174,7 +175,7 @@ impl Hub {
         })
     }
 
-    fn expected(&self, e: &Expected, now: crate::time::Time) -> wire::ExpectedTask {
+    fn expected(&self, e: &Expected, now: Time) -> wire::ExpectedTask {
         wire::ExpectedTask {
             task_type: self.names.catalogue.name(e.task_type).to_owned(),
             entity: e.entity.to_string(),
@@ -188,7 +189,7 @@ impl Hub {
         let known = dispatch::look(&self.house.dispatch, move |d, now| d.planned_for(worker, now))
             .await
             .map_err(gone)?;
-        Ok(known.iter().map(|t| self.running(t)).collect())
+        Ok(known.iter().map(|t| self.running(t, None)).collect())
     }
 
     pub(super) async fn draw_heatmap(&self, q: wire::HeatmapQuery) -> Result<Heatmap, Error> {
