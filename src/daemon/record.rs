@@ -68,7 +68,7 @@ impl Names {
             }
             Change::RecurringSet { name, recurring } => {
                 let json = |r: Recurring| serde_json::to_vec(&r).expect("maps with text keys become JSON");
-                let body = recurring.map(|r| Bytes::from(json(r)));
+                let body = recurring.map(|r| Bytes::from(json(*r)));
                 store::Change::Keep { kind: store::Kind::Recurring, name, body }
             }
             Change::Forgotten { tasks } => store::Change::Forget { ids: tasks },

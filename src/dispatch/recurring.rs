@@ -71,7 +71,8 @@ impl Dispatch {
         let mut step = Step::default();
         self.withdraw(now, name, &mut step);
         let name: Arc<str> = name.into();
-        step.changes.push(Change::RecurringSet { name: name.clone(), recurring: Some(recurring.clone()) });
+        step.changes
+            .push(Change::RecurringSet { name: name.clone(), recurring: Some(Box::new(recurring.clone())) });
         self.restore_recurring(&name, recurring, now);
         self.arrange(now, &name, &mut step);
         self.place_all(now, &mut step);

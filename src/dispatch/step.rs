@@ -77,7 +77,7 @@ pub enum Change {
         /// Its name.
         name: Arc<str>,
         /// What it is now.
-        recurring: Option<Recurring>,
+        recurring: Option<Box<Recurring>>,
     },
     /// Finished tasks are past retention.
     Forgotten {

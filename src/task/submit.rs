@@ -276,10 +276,12 @@ struct Body<'a> {
     payload: Option<Cow<'a, str>>,
 }
 
+#[allow(clippy::ptr_arg, reason = "serde hands over the field as it is")]
 fn is_empty<T: Clone>(list: &Cow<'_, [T]>) -> bool {
     list.is_empty()
 }
 
+#[allow(clippy::ptr_arg, reason = "serde hands over the field as it is")]
 fn is_empty_map(map: &Cow<'_, BTreeMap<String, String>>) -> bool {
     map.is_empty()
 }

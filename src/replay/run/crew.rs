@@ -54,7 +54,7 @@ impl Attempt {
 }
 
 impl<W: World> House<W> {
-    pub(super) fn to_worker(&mut self, worker: WorkerId, m: ToWorker) {
+    pub(super) fn at_worker(&mut self, worker: WorkerId, m: ToWorker) {
         match m {
             ToWorker::Assign(assign) => {
                 let key = (assign.task.id, assign.token.attempt);
@@ -86,7 +86,7 @@ impl<W: World> House<W> {
         }
     }
 
-    pub(super) fn to_attempt(&mut self, key: AttemptKey, m: ToAttempt) {
+    pub(super) fn at_attempt(&mut self, key: AttemptKey, m: ToAttempt) {
         let Some(a) = self.attempts.get_mut(&key) else { return };
         let cache = self.worker_caches[usize::from(a.worker.0)];
         match m {

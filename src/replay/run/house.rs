@@ -202,17 +202,17 @@ impl<W: World> House<W> {
 
     fn deliver(&mut self, letter: Letter) {
         match letter {
-            Letter::Dispatch(m) => self.to_dispatch(m),
-            Letter::Worker(w, m) => self.to_worker(w, m),
-            Letter::Attempt(a, m) => self.to_attempt(a, m),
-            Letter::Cache(c, m) => self.to_cache(c, m),
-            Letter::Prefetch(m) => self.to_prefetch(m),
-            Letter::Supply(s, m) => self.to_supply(s, m),
-            Letter::Carrier(f, m) => self.to_carrier(f, m),
-            Letter::Predict(m) => self.to_predict(m),
-            Letter::Objects(m) => self.to_objects(m),
-            Letter::Monitor(m) => self.to_monitor(m),
-            Letter::Roster(m) => self.to_roster(m),
+            Letter::Dispatch(m) => self.at_dispatch(m),
+            Letter::Worker(w, m) => self.at_worker(w, m),
+            Letter::Attempt(a, m) => self.at_attempt(a, m),
+            Letter::Cache(c, m) => self.at_cache(c, m),
+            Letter::Prefetch(m) => self.at_prefetch(m),
+            Letter::Supply(s, m) => self.at_supply(s, m),
+            Letter::Carrier(f, m) => self.at_carrier(f, m),
+            Letter::Predict(m) => self.at_predict(m),
+            Letter::Objects(m) => self.at_objects(m),
+            Letter::Monitor(m) => self.at_monitor(m),
+            Letter::Roster(m) => self.at_roster(m),
             Letter::Courier(_, then) => then.into_iter().for_each(|letter| self.arbiter.post(*letter)),
         }
     }

@@ -42,7 +42,7 @@ impl PoolRoom {
 }
 
 impl<W: World> House<W> {
-    pub(super) fn to_cache(&mut self, cache: CacheId, m: ToCache) {
+    pub(super) fn at_cache(&mut self, cache: CacheId, m: ToCache) {
         let now = self.now;
         let room = &mut self.pools[usize::from(cache.0)];
         match m {

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl<W: World> House<W> {
-    pub(super) fn to_dispatch(&mut self, m: ToDispatch) {
+    pub(super) fn at_dispatch(&mut self, m: ToDispatch) {
         match m {
             ToDispatch::Submit(submits) => {
                 let (answers, step) = self.dispatch.submit(self.now, submits);
@@ -92,7 +92,7 @@ impl<W: World> House<W> {
         self.log.extend(decisions);
     }
 
-    pub(super) fn to_predict(&mut self, m: ToPredict) {
+    pub(super) fn at_predict(&mut self, m: ToPredict) {
         let mut moved: BTreeSet<Arc<str>> = BTreeSet::new();
         match m {
             ToPredict::Arrived(arrived) => {
@@ -123,7 +123,7 @@ impl<W: World> House<W> {
         self.arbiter.post(Letter::Prefetch(ToPrefetch::Foreseen(foreseen)));
     }
 
-    pub(super) fn to_objects(&mut self, m: ToObjects) {
+    pub(super) fn at_objects(&mut self, m: ToObjects) {
         match m {
             ToObjects::Unforeseen(u) => {
                 let (expect, proposed) = self.histories[usize::from(u.cache.0)].asked(&u, self.now);
@@ -150,7 +150,7 @@ impl<W: World> House<W> {
         self.arbiter.courier_waits(courier);
     }
 
-    pub(super) fn to_monitor(&mut self, m: ToMonitor) {
+    pub(super) fn at_monitor(&mut self, m: ToMonitor) {
         match m {
             // The attempts of a replay are not sampled: what they used is known at their end.
             ToMonitor::Learned(lessons) => {
@@ -177,7 +177,7 @@ impl<W: World> House<W> {
         }
     }
 
-    pub(super) fn to_roster(&mut self, m: ToRoster) {
+    pub(super) fn at_roster(&mut self, m: ToRoster) {
         match m {
             ToRoster::Profiled(p) => {
                 self.roster_changed = true;

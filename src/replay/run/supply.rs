@@ -92,7 +92,7 @@ impl<W: World> House<W> {
         self.arbiter.post(Letter::Supply(id, ToSupply::Go));
     }
 
-    pub(super) fn to_supply(&mut self, id: u64, m: ToSupply) {
+    pub(super) fn at_supply(&mut self, id: u64, m: ToSupply) {
         let Some(s) = self.supplies.get_mut(&id) else { return };
         let wait = self.now.since(s.began);
         match m {

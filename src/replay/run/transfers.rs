@@ -42,7 +42,7 @@ impl Carrier {
 }
 
 impl<W: World> House<W> {
-    pub(super) fn to_prefetch(&mut self, m: ToPrefetch) {
+    pub(super) fn at_prefetch(&mut self, m: ToPrefetch) {
         let (now, mut out) = (self.now, Vec::new());
         match m {
             ToPrefetch::Demand { attempt, cache, worker, inputs } => {
@@ -142,7 +142,7 @@ impl<W: World> House<W> {
         }
     }
 
-    pub(super) fn to_carrier(&mut self, flight: FlightId, m: ToCarrier) {
+    pub(super) fn at_carrier(&mut self, flight: FlightId, m: ToCarrier) {
         let Some(c) = self.carriers.get_mut(&flight) else { return };
         match m {
             ToCarrier::Go if c.start.past_the_pool => self.begin_to_move(flight),
