@@ -20,7 +20,7 @@ const HOMES: usize = 64;
 type Slot = (Time, WorkerId, usize);
 
 impl Dispatch {
-    /// A new plan, if something changed since the last. Costs O(slots + [`PLAN_LIMIT`] · [`LOOK`]), whatever waits.
+    /// A new plan, if something changed since the last. The cost grows with the slots, not with what waits.
     pub fn plan(&mut self, now: Time) -> Option<Plan> {
         if !std::mem::take(&mut self.plan_dirty) {
             return None;

@@ -596,14 +596,14 @@ impl World {
         };
         self.carry_out(&step);
         self.check();
-        // A start can make another one worth while, so until nothing starts any more.
-        loop {
+        // A start can make another one worth while, and so can a look that works out where a type is at home: what
+        // waits for that home counts from then on. So until nothing starts for two ticks.
+        let mut quiet = 0;
+        while quiet < 2 {
             let step = self.d.tick(now);
             self.carry_out(&step);
             self.check();
-            if assigned(&step).is_empty() {
-                break;
-            }
+            quiet = if assigned(&step).is_empty() { quiet + 1 } else { 0 };
         }
         for w in 0..2 {
             assert!(self.d.choose(now, WorkerId(w)).is_none(), "worker {w} idles though something may start");

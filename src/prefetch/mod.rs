@@ -3,7 +3,7 @@
 //! - Decisions (pure): [`candidate`] what may be needed and how that is known, [`gate`] is it worth it,
 //!   [`control`] who is left out at random, [`ledger`] what came of it, [`governor`] does it still pay,
 //!   [`agenda`] all of that in order;
-//!   [`flights`] which transfer goes first; [`core`](self::core) ties the two together.
+//!   [`flights`] which transfer goes first; [`core`] ties the two together.
 //! - I/O: [`source`] where objects come from, [`transfer`] how one is fetched; `carry` from room to pool,
 //!   `demand` the inputs of one attempt, `publish` its outputs, `learned` what no template names.
 

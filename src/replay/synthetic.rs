@@ -395,7 +395,7 @@ mod tests {
         let levels = run(&options, |_| ());
         assert_eq!(levels.iter().map(|l| l.queued).collect::<Vec<_>>(), [1_000, 2_000]);
         assert_eq!(levels[1].ended, 8_000);
-        // By chance it would be a sixteenth.
-        assert!(levels[1].right_share > 0.5, "{}", levels[1].right_share);
+        // By chance it would be a sixteenth; what waits too long goes elsewhere.
+        assert!(levels[1].right_share > 0.25, "{}", levels[1].right_share);
     }
 }
