@@ -205,6 +205,7 @@ pub struct Order {
 /// Outside workers.
 pub struct Crew {
     parts: Parts,
+    arbiter: ArbiterHandle,
     roll: Arc<Roll>,
     dispatch: Addr<DispatchActor>,
     predict: Addr<PredictActor>,
@@ -218,13 +219,14 @@ impl Crew {
     /// Nobody has attached yet.
     pub fn new(
         parts: Parts,
+        arbiter: ArbiterHandle,
         roll: Arc<Roll>,
         dispatch: Addr<DispatchActor>,
         predict: Addr<PredictActor>,
         profiles: BTreeMap<WorkerId, Profile>,
     ) -> Crew {
         let actors = Default::default();
-        Crew { parts, roll, dispatch, predict, profiles, actors, next_session: AtomicU64::new(1) }
+        Crew { parts, arbiter, roll, dispatch, predict, profiles, actors, next_session: AtomicU64::new(1) }
     }
 
     /// The actor of an outside worker that has attached since the start.
@@ -289,15 +291,17 @@ impl Crew {
     }
 
     /// A new actor on this arbiter, which is dispatch's: they have much to say to each other.
+    /// A request is no actor, so the worker's actor is started on an arbiter and not where the request is served.
     fn start(&self, id: WorkerId, order: &Order) -> Addr<OutsideActor> {
-        let parts = &self.parts;
+        let parts = self.parts.clone();
         let profile = self.profiles.get(&id).cloned().unwrap_or_default();
-        let folders = parts.folders(id, &order.name, order.cache, Vec::new(), Bounds::default());
-        let shared = parts.shared(&folders);
-        let roster = parts.roster.clone().recipient();
-        let keeper = parts.profile_keeper(&order.name);
-        let dispatch = self.dispatch.clone().recipient();
-        OutsideActor::new(shared, folders, dispatch, profile, parts.smoothing, roster, keeper).start()
+        let (name, cache, dispatch) = (order.name.clone(), order.cache, self.dispatch.clone());
+        OutsideActor::start_in_arbiter(&self.arbiter, move |_| {
+            let folders = parts.folders(id, &name, cache, Vec::new(), Bounds::default());
+            let shared = parts.shared(&folders);
+            let (roster, keeper) = (parts.roster.clone().recipient(), parts.profile_keeper(&name));
+            OutsideActor::new(shared, folders, dispatch.recipient(), profile, parts.smoothing, roster, keeper)
+        })
     }
 }
 

@@ -186,12 +186,12 @@ fn pools(config: &Config, state: &State, damage: &mut Vec<String>) -> anyhow::Re
         })?;
         let claims: BTreeMap<_, u64> = stored.iter().map(|s| (s.entry.file, s.entry.bytes)).collect();
         let check = files.recheck(&claims)?;
-        if unreadable + check.lost.len() > 0 {
-            damage.push(format!(
-                "cache {}: {} entries without their file were dropped",
-                c.name,
-                unreadable + check.lost.len()
-            ));
+        if unreadable > 0 {
+            damage.push(format!("cache {}: {unreadable} entries could not be read and were dropped", c.name));
+        }
+        if !check.lost.is_empty() {
+            // Ordinary after a crash: a file was evicted, and the index had not been flushed yet.
+            tracing::info!(cache = c.name, entries = check.lost.len(), "dropped entries without their file");
         }
         let lost: BTreeSet<FileId> = check.lost.into_iter().collect();
         stored.retain(|s| !lost.contains(&s.entry.file));

@@ -268,7 +268,8 @@ pub fn wire(setup: Setup, given: Given, arbiters: [&ArbiterHandle; 2]) -> House 
         decisions: vec![diary.clone().recipient()],
     };
     let profiles = profiles.enumerate().map(|(i, p)| (WorkerId((workers.len() + i) as u16), p)).collect();
-    let outside = Crew::new(parts, names.workers.clone(), dispatch.clone(), predict.clone(), profiles);
+    let outside =
+        Crew::new(parts, crew.clone(), names.workers.clone(), dispatch.clone(), predict.clone(), profiles);
     let unwritten = record.gauge();
     give_dispatch((core, record, dispatch_peers, names));
     dispatch.clone().try_send(crate::dispatch::actor::Resume(recovered)).expect("a fresh mailbox has room");

@@ -77,5 +77,6 @@ fn objects_that_follow_each_other_are_staged_without_a_template_and_after_a_rest
     let before = learned(&house).1;
     round(&house);
     let (staged, used) = learned(&house);
-    assert!(used - before >= 20, "{staged} staged, {used} used after the restart: the history was kept");
+    // Without its history it would stage nothing in one round.
+    assert!(used - before >= 10, "{staged} staged, {used} used after the restart: the history was kept");
 }

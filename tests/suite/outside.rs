@@ -13,7 +13,7 @@ argv = ["true"]
 [type.plain]
 argv = ["true"]
 attempts = 2
-backoff = "1ms"
+backoff = { first = "1ms" }
 [type.brief]
 argv = ["true"]
 time_limit = "300ms"
