@@ -46,7 +46,7 @@ fn two_hundred_snapshot_tasks_survive_kills_on_their_way() {
     let submits: Vec<_> = (0..TASKS)
         .map(|i| {
             let task_type = if i % 2 == 0 { "snapshot-copy" } else { "snapshot-verify" };
-            json!({"type": task_type, "entity": format!("v{}", i % u64::from(VOLUMES))})
+            json!({"type": task_type, "entity": format!("v{}", i / 2 % u64::from(VOLUMES))})
         })
         .collect();
     let (status, answers) = house.request("POST", "/v1/tasks", &json!(submits).to_string());
