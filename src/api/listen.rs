@@ -1,14 +1,10 @@
 //! The Unix socket: who listens on it, which connections it has, and how they end.
 
 use super::backend::Backend;
-use super::patience::Patient;
+use super::connection;
 use super::roles::{Access, Peer};
 use super::routes;
 use super::wire::ErrorBody;
-use axum::body::Body;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::fs::{Gid, Mode};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -366,25 +362,14 @@ async fn connection(
     let Ok(credentials) = stream.peer_cred() else { return };
     let uid = credentials.uid();
     let peer = Peer { uid, role: settings.access.of(uid) };
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        TowerToHyperService::new(router.clone()).call(request)
-    });
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
-        .max_buf_size(HEADER_LIMIT_BYTES);
-    let served = http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout)), service);
-    tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = result {
+    let answered = connection::answer(
+        stream,
+        router,
+        move |request| _ = request.extensions_mut().insert(peer),
+        &settings,
+        &shutdown,
+    );
+    if let Err(error) = answered.await {
         tracing::debug!(%error, uid, "a connection ended early");
     }
 }

@@ -7,22 +7,16 @@
 
 use super::backend::Backend;
 use super::error::Error;
-use super::patience::Patient;
-use super::{listen, routes};
-use axum::Router;
-use axum::body::Body;
+use super::{connection, listen, routes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -98,34 +92,12 @@ pub async fn serve(
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let (router, shutdown) = (router.clone(), shutdown.clone());
         tokio::spawn(async move {
-            connection(stream, router, settings, shutdown).await;
+            // Nobody is known by a port; what may be asked is settled above.
+            if let Err(error) = connection::answer(stream, router, |_| (), &settings, &shutdown).await {
+                tracing::debug!(%error, "a loopback connection ended early");
+            }
             drop(place);
         });
-    }
-}
-
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    settings: listen::Settings,
-    shutdown: CancellationToken,
-) {
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        TowerToHyperService::new(router.clone()).call(request.map(Body::new))
-    });
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout);
-    let served = http.serve_connection(TokioIo::new(Patient::new(stream, settings.write_timeout)), service);
-    tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a loopback connection ended early");
     }
 }
 
@@ -243,6 +215,7 @@ mod tests {
     use super::super::testing::Memory;
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     async fn start(token: Option<&str>) -> (SocketAddr, CancellationToken) {
         let port = Loopback::bind("127.0.0.1:0".parse().unwrap(), token.map(Into::into)).unwrap();

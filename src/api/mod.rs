@@ -8,6 +8,7 @@
 //! a body may take. Streams hold one part at a time and follow the reader's pace.
 
 pub mod backend;
+mod connection;
 mod dashboard;
 pub mod error;
 pub mod listen;
