@@ -16,6 +16,7 @@ pub mod client;
 pub mod image;
 pub mod placement;
 pub mod process;
+mod program;
 pub mod report;
 pub mod scratch;
 pub mod server;

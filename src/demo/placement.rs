@@ -85,27 +85,7 @@ struct Row {
 
 /// Runs the measurement that the arguments after [`ARGUMENT`] name.
 pub fn main(args: &[String]) -> ExitCode {
-    let name = std::iter::once("bench-placement".to_owned());
-    let args = match Args::try_parse_from(name.chain(args.iter().cloned())) {
-        Ok(args) => args,
-        Err(e) => e.exit(),
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
-            tokio::select! {
-                done = measure(&args) => done,
-                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-            }
-        })
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
-        }
-    }
+    super::program::run("bench-placement", args, async |args: &Args| measure(args).await)
 }
 
 #[allow(clippy::print_stdout, reason = "a program's output")]
